@@ -1,0 +1,87 @@
+"""Errors that a person can act on, one class per exit code."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One located fault: where it is, what was found, and the way out."""
+
+    where: str
+    """`file:line: dotted.location`, or `file: column 'name'`."""
+    message: str
+    """What was found and what was expected."""
+    fix: str = ""
+    code: str = ""
+
+    def __str__(self) -> str:
+        fix = f" {self.fix}" if self.fix else ""
+        code = f" [{self.code}]" if self.code else ""
+        return f"{self.where}: {self.message}.{fix}{code}"
+
+
+class RecsysError(Exception):
+    """Base of every expected failure; carries all problems found in one go.
+
+    Args:
+        problems: the faults, or one sentence when there is no better location.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problems: "list[Problem] | Problem | str") -> None:
+        if isinstance(problems, Problem):
+            problems = [problems]
+        self.problems = problems if isinstance(problems, list) else []
+        text = problems if isinstance(problems, str) else "\n".join(map(str, problems))
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), (self.problems or str(self),)
+
+    def as_json(self) -> list[dict[str, str]]:
+        """The problems as plain dictionaries for `--json`."""
+        return [asdict(p) for p in self.problems] or [{"message": str(self)}]
+
+
+class ConfigError(RecsysError):
+    """A spec, pipeline file, flag or path is wrong; retrying cannot help."""
+
+    exit_code = 2
+
+
+class DataError(RecsysError):
+    """The data break the spec; nothing was published."""
+
+    exit_code = 3
+
+
+class GateRefusedError(RecsysError):
+    """The candidate is worse than the champion by more than a margin."""
+
+    exit_code = 4
+
+
+class IntegrityError(RecsysError):
+    """Bytes, fingerprints or numbers are not what was recorded."""
+
+    exit_code = 5
+
+
+class GateHeldError(RecsysError):
+    """There is not enough evidence for a verdict; try the next window."""
+
+    exit_code = 6
+
+
+class TransientError(RecsysError):
+    """A lock is held, a server is down or a disk is full; retry later."""
+
+    exit_code = 75
+
+
+class NothingToDoError(RecsysError):
+    """The window holds no work."""
+
+    exit_code = 99

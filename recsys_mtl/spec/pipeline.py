@@ -1,0 +1,206 @@
+"""Pipeline file, version 1: what to do with the data that a feature spec describes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from recsys_mtl.spec.base import Duration, FromList, Name, Strict
+from recsys_mtl.spec.model_config import ModelConfig
+
+
+class FileSet(Strict):
+    """Files below `data.root`; `{date}` in the path makes one partition per day."""
+
+    path: str = Field(description="relative path; may hold `*` or `{date}`")
+    format: Literal["parquet", "csv"] = "parquet"
+    date_format: str = Field("%Y-%m-%d", description="strftime form of `{date}`")
+
+
+class DataConfig(Strict):
+    """Where the rows, the side tables and the behaviour logs are."""
+
+    root: str = Field(description="folder that all paths are relative to")
+    source: Name = Field(description="source of the spec that is trained and scored")
+    rows: FileSet
+    window: Duration | None = Field(
+        None,
+        description="length of the training window before the interval's end; all when absent",
+    )
+    sides: dict[Name, FileSet] = Field(default_factory=dict)
+    events: dict[Name, FileSet] = Field(default_factory=dict)
+
+
+class RelativeSplit(Strict):
+    """Test and validation windows counted back from the interval's end, instead of the spec's."""
+
+    valid: Duration
+    test: Duration
+    embargo: Duration = "0s"
+
+
+class IngestConfig(Strict):
+    """How shards are made; none of it changes a byte of the rows but `shard_rows`."""
+
+    engine: Literal["local", "ray"] = "local"
+    workers: PositiveInt = Field(2, description="processes, or Ray workers")
+    shard_rows: PositiveInt = Field(500_000, description="rows of one shard, about")
+    reject_budget: float = Field(
+        0.001, ge=0, le=1, description="share of rows quarantined at most"
+    )
+
+
+class TaskObjective(Strict):
+    """Static weight of one task's loss."""
+
+    weight: float = Field(1.0, ge=0)
+
+
+class Objectives(Strict):
+    """Losses of the tasks; a task that is not named has weight 1."""
+
+    tasks: dict[Name, TaskObjective] = Field(default_factory=dict)
+
+
+class DenseOptim(Strict):
+    """AdamW on the dense parameters."""
+
+    lr: PositiveFloat = 1e-3
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class SparseOptim(Strict):
+    """Fused optimiser of the embedding tables; it steps inside backward."""
+
+    kind: Literal["rowwise_adagrad"] = "rowwise_adagrad"
+    lr: PositiveFloat = 0.02
+
+
+class EarlyStop(Strict):
+    """Stop when validation loss has not improved for `patience` evaluations; the best is kept."""
+
+    every_steps: PositiveInt | None = Field(
+        None, description="once per epoch when absent"
+    )
+    patience: PositiveInt = 2
+
+
+class CheckpointConfig(Strict):
+    """When to write a resumable checkpoint and how many to keep."""
+
+    every_steps: PositiveInt = 500
+    keep: int = Field(3, ge=2)
+
+
+class NanGuard(Strict):
+    """How many non-finite batches may be skipped before training stops with exit 5."""
+
+    max_skipped: int = Field(10, ge=0)
+    per_steps: PositiveInt = 1000
+
+
+class TrainingConfig(Strict):
+    """The training loop."""
+
+    seed: int
+    batch_rows: PositiveInt = 4096
+    epochs: PositiveInt = 2
+    shuffle_rows: PositiveInt = Field(262_144, description="rows of the shuffle buffer")
+    threads: PositiveInt | None = Field(
+        None, description="torch threads; all cores when absent"
+    )
+    dense: DenseOptim = DenseOptim()
+    sparse: SparseOptim = SparseOptim()
+    early_stop: EarlyStop = EarlyStop()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    nan_guard: NanGuard = NanGuard()
+
+
+class EvaluationConfig(Strict):
+    """What is measured besides the overall metrics."""
+
+    slices: Annotated[tuple[str, ...], FromList] = Field(
+        (), description="id features to slice by"
+    )
+    max_slices: PositiveInt = Field(
+        20, description="values per slicing feature, by rows"
+    )
+
+
+class Floor(Strict):
+    """What a first champion must reach."""
+
+    auc: float = Field(0.5, ge=0, le=1)
+
+
+class Margins(Strict):
+    """How much worse than the champion a task may be; one non-inferiority check per set field."""
+
+    auc: PositiveFloat | None = None
+    ne: PositiveFloat | None = Field(None, description="normalised entropy")
+
+
+class GateConfig(Strict):
+    """Promotion gate: non-inferiority per task with user-clustered standard errors."""
+
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    power: float = Field(
+        0.9, gt=0, lt=1, description="joint, over all checks of an equal model"
+    )
+    margins: dict[Name, Margins] = Field(
+        description="one entry per task unless in `ungated`"
+    )
+    ungated: Annotated[tuple[Name, ...], FromList] = ()
+    floors: dict[Name, Floor] = Field(default_factory=dict)
+    min_clusters: int = Field(500, ge=2)
+    min_positives: int = Field(200, ge=1)
+
+
+class ScoringConfig(Strict):
+    """Rows that the champion scores."""
+
+    rows: FileSet
+    shard_rows: PositiveInt = 500_000
+    columns: Annotated[tuple[Name, ...], FromList] | None = Field(
+        None, description="tasks; all if absent"
+    )
+
+
+class TrackingConfig(Strict):
+    """MLflow; sqlite below `home` unless a URI is given."""
+
+    uri: str | None = None
+
+
+class Cron(Strict):
+    """When Airflow retrains."""
+
+    cron: str
+    timezone: str = "UTC"
+
+
+class ScheduleConfig(Strict):
+    """Scheduled work."""
+
+    retrain: Cron
+
+
+class Pipeline(Strict):
+    """The whole file. `spec` is relative to this file, `home` to the caller."""
+
+    pipeline_version: Literal[1]
+    name: Name
+    spec: str = Field(description="feature spec, relative to this file")
+    home: str = Field(
+        "out", description="folder of all artifacts, mlflow.db and reports"
+    )
+    data: DataConfig
+    split: RelativeSplit | None = None
+    ingest: IngestConfig = IngestConfig()
+    model: ModelConfig = ModelConfig()
+    objectives: Objectives = Objectives()
+    training: TrainingConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gate: GateConfig
+    scoring: ScoringConfig
+    tracking: TrackingConfig = TrackingConfig()
+    schedule: ScheduleConfig | None = None
