@@ -21,9 +21,7 @@ class Strict(BaseModel):
 
 def _no_double_underscore(name: str) -> str:
     if "__" in name:
-        raise ValueError(
-            f"name {name!r} holds '__', which is reserved for derived columns"
-        )
+        raise ValueError(f"name {name!r} holds '__', which is reserved for derived columns")
     return name
 
 
@@ -32,13 +30,13 @@ Name = Annotated[
     StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$"),
     AfterValidator(_no_double_underscore),
 ]
-FromList = BeforeValidator(
-    lambda value: tuple(value) if isinstance(value, list) else value
-)
+FromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 """Marks a tuple that YAML writes as a list; its elements stay strict."""
 Duration = Annotated[str, StringConstraints(pattern=r"^\d+[smhd]$")]
 
+UtcOffset = Annotated[str, StringConstraints(pattern=r"^-?\d+[hm]$")]
+
 
 def duration_us(text: str) -> int:
-    """Microseconds of a duration such as `7d`, `12h`, `30m` or `1s`."""
+    """Microseconds of a duration such as `7d`, `12h`, `30m` or `1s`, or of an offset such as `-3h`."""
     return int(text[:-1]) * _US[text[-1]]

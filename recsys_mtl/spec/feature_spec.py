@@ -29,12 +29,8 @@ class VocabIds(Strict):
 
     kind: Literal["vocab"]
     min_count: int = Field(1, ge=1, description="rarer values are out of vocabulary")
-    max_size: int = Field(
-        1_000_000, ge=1, description="allocated capacity, not the fitted count"
-    )
-    oov_buckets: int = Field(
-        1, ge=1, description="ids shared by values outside the vocabulary"
-    )
+    max_size: int = Field(1_000_000, ge=1, description="allocated capacity, not the fitted count")
+    oov_buckets: int = Field(1, ge=1, description="ids shared by values outside the vocabulary")
 
 
 class RangeIds(Strict):
@@ -79,9 +75,7 @@ class Keys(Strict):
     """Columns that identify a row; `group` and `time` are optional, what needs them refuses."""
 
     row_id: str = Field(description="unique integer or string column, or `assign`")
-    group: str | None = Field(
-        None, description="cluster of the standard errors, e.g. the user"
-    )
+    group: str | None = Field(None, description="cluster of the standard errors, e.g. the user")
     time: str | None = Field(None, description="event time in UTC")
     time_unit: TimeUnit = Field("us", description="unit of an integer time column")
 
@@ -90,9 +84,7 @@ class Join(Strict):
     """A side table, one row per key; its columns are read as `<side>.<column>`."""
 
     side: Name
-    key: str = Field(
-        description="key column, of this name in the source and in the side table"
-    )
+    key: str = Field(description="key column, of this name in the source and in the side table")
 
 
 class EventLog(Strict):
@@ -123,12 +115,8 @@ class BinaryLabel(Strict):
         None, description="values that mean 1; without it the column holds 0 and 1"
     )
     observed: Observed | None = None
-    parent: Name | None = Field(
-        None, description="label that must be 1 before this one can be"
-    )
-    maturity: Duration = Field(
-        "0s", description="time after which a row's label is final"
-    )
+    parent: Name | None = Field(None, description="label that must be 1 before this one can be")
+    maturity: Duration = Field("0s", description="time after which a row's label is final")
 
 
 class Source(Strict):
@@ -149,9 +137,7 @@ class IdFeature(Strict):
     kind: Literal["id"]
     name: Name
     side: Side = "context"
-    column: str | None = Field(
-        None, description="`name` when absent; `<side>.<column>` of a join"
-    )
+    column: str | None = Field(None, description="`name` when absent; `<side>.<column>` of a join")
     table: Name
     sources: Annotated[tuple[Name, ...], FromList] | None = Field(
         None, description="all when absent"
@@ -168,9 +154,7 @@ class IdListFeature(Strict):
     table: Name
     max_len: int = Field(ge=1, le=10_000)
     pooling: Literal["sum", "mean"] = "mean"
-    separator: str | None = Field(
-        None, description="splits a string column into a list"
-    )
+    separator: str | None = Field(None, description="splits a string column into a list")
     sources: Annotated[tuple[Name, ...], FromList] | None = None
 
 
@@ -179,9 +163,7 @@ class Step(Strict):
 
     clip: Annotated[tuple[float, float], FromList] | None = None
     log1p: Literal[True] | None = None
-    zscore: Literal["fit"] | Annotated[tuple[float, float], FromList] | None = Field(
-        None
-    )
+    zscore: Literal["fit"] | Annotated[tuple[float, float], FromList] | None = Field(None)
     bucketize: Annotated[tuple[float, ...], FromList] | None = Field(None, min_length=1)
 
 
@@ -205,9 +187,7 @@ class NumberFeature(Strict):
     sources: Annotated[tuple[Name, ...], FromList] | None = None
 
 
-Feature = Annotated[
-    IdFeature | IdListFeature | NumberFeature, Field(discriminator="kind")
-]
+Feature = Annotated[IdFeature | IdListFeature | NumberFeature, Field(discriminator="kind")]
 
 
 class SequenceField(Strict):
@@ -215,9 +195,7 @@ class SequenceField(Strict):
 
     name: Name
     kind: Literal["id"] = "id"
-    column: str = Field(
-        description="list column of the row, or a column of the event log"
-    )
+    column: str = Field(description="list column of the row, or a column of the event log")
     table: Name
     target: Name | None = Field(
         None,
@@ -249,9 +227,7 @@ class Sequence(Strict):
     name: Name
     behaviour: Name
     max_len: int = Field(ge=1, le=20_000, description="the newest events are kept")
-    time: str | None = Field(
-        None, description="list column of event times (UTC), pre-joined only"
-    )
+    time: str | None = Field(None, description="list column of event times (UTC), pre-joined only")
     cutoff: Duration = Field("0s", description="event time < row time - cutoff")
     events: EventsRef | None = None
     fields: Annotated[tuple[SequenceField, ...], FromList] = Field(min_length=1)
@@ -264,9 +240,7 @@ class TimeSplit(Strict):
     policy: Literal["time"]
     valid_from: date = Field(strict=False)
     test_from: date = Field(strict=False)
-    embargo: Duration = Field(
-        "0s", description="gap before valid and before test; rows dropped"
-    )
+    embargo: Duration = Field("0s", description="gap before valid and before test; rows dropped")
 
 
 class ColumnSplit(Strict):
@@ -295,9 +269,7 @@ class Quality(Strict):
     """Bounds that training data must keep; beyond them the run is rejected."""
 
     max_null_rate: float = Field(0.05, ge=0, le=1)
-    max_unmatched_rate: float = Field(
-        0.05, ge=0, le=1, description="rows without a side row"
-    )
+    max_unmatched_rate: float = Field(0.05, ge=0, le=1, description="rows without a side row")
     per_feature: dict[Name, Bounds] = Field(default_factory=dict)
 
 
@@ -315,12 +287,8 @@ class FeatureSpec(Strict):
 
     def features_of(self, source: str) -> tuple[Feature, ...]:
         """Features of one source, in file order."""
-        return tuple(
-            f for f in self.features if f.sources is None or source in f.sources
-        )
+        return tuple(f for f in self.features if f.sources is None or source in f.sources)
 
     def sequences_of(self, source: str) -> tuple[Sequence, ...]:
         """Sequences of one source, in file order."""
-        return tuple(
-            s for s in self.sequences if s.sources is None or source in s.sources
-        )
+        return tuple(s for s in self.sequences if s.sources is None or source in s.sources)

@@ -61,8 +61,7 @@ class Layout:
     def parents(self) -> tuple[int, ...]:
         """Index of each task's parent, -1 without."""
         return tuple(
-            -1 if t.parent is None else self.task_names.index(t.parent)
-            for t in self.tasks
+            -1 if t.parent is None else self.task_names.index(t.parent) for t in self.tasks
         )
 
     @cached_property

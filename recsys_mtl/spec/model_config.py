@@ -11,15 +11,11 @@ class ConcatBottomConfig(Strict):
     """Concatenate pooled features, numbers, and sequences by mean and by target attention."""
 
     kind: Literal["concat"] = "concat"
-    sequence_pooling: Annotated[tuple[Literal["mean", "attention"], ...], FromList] = (
-        Field(("mean", "attention"), description="read-outs of each sequence field")
+    sequence_pooling: Annotated[tuple[Literal["mean", "attention"], ...], FromList] = Field(
+        ("mean", "attention"), description="read-outs of each sequence field"
     )
-    attention_hidden: PositiveInt = Field(
-        36, description="hidden width of the attention scorer"
-    )
-    dropout: float = Field(
-        0.0, ge=0, lt=1, description="dropout on the concatenated input"
-    )
+    attention_hidden: PositiveInt = Field(36, description="hidden width of the attention scorer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the concatenated input")
 
 
 BottomConfig = ConcatBottomConfig
@@ -29,9 +25,7 @@ class SharedBottomConfig(Strict):
     """One MLP for all tasks (`model.tower` with kind shared_bottom)."""
 
     kind: Literal["shared_bottom"] = "shared_bottom"
-    hidden: Annotated[tuple[PositiveInt, ...], FromList] = Field(
-        (128,), description="inner widths"
-    )
+    hidden: Annotated[tuple[PositiveInt, ...], FromList] = Field((128,), description="inner widths")
     dim: PositiveInt = Field(64, description="width of the shared representation (D)")
 
 
@@ -39,9 +33,7 @@ class MMoEConfig(Strict):
     """Multi-gate mixture of experts (`model.tower` with kind mmoe)."""
 
     kind: Literal["mmoe"] = "mmoe"
-    num_experts: int = Field(
-        4, ge=1, le=256, description="experts shared by all tasks (K)"
-    )
+    num_experts: int = Field(4, ge=1, le=256, description="experts shared by all tasks (K)")
     expert_hidden: Annotated[tuple[PositiveInt, ...], FromList] = Field(
         (), description="widths of inner expert layers"
     )
@@ -57,9 +49,7 @@ TowerConfig = Annotated[SharedBottomConfig | MMoEConfig, Field(discriminator="ki
 class HeadConfig(Strict):
     """Per-task MLP from the tower's output to one logit."""
 
-    hidden: Annotated[tuple[PositiveInt, ...], FromList] = Field(
-        (64,), description="inner widths"
-    )
+    hidden: Annotated[tuple[PositiveInt, ...], FromList] = Field((64,), description="inner widths")
     dropout: float = Field(0.0, ge=0, lt=1)
 
 

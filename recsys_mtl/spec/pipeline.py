@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from recsys_mtl.spec.base import Duration, FromList, Name, Strict
+from recsys_mtl.spec.base import Duration, FromList, Name, Strict, UtcOffset
 from recsys_mtl.spec.model_config import ModelConfig
 
 
@@ -26,6 +26,9 @@ class DataConfig(Strict):
         None,
         description="length of the training window before the interval's end; all when absent",
     )
+    utc_offset: UtcOffset = Field(
+        "0h", description="local time minus UTC; days of `{date}`, interval and split are local"
+    )
     sides: dict[Name, FileSet] = Field(default_factory=dict)
     events: dict[Name, FileSet] = Field(default_factory=dict)
 
@@ -44,9 +47,7 @@ class IngestConfig(Strict):
     engine: Literal["local", "ray"] = "local"
     workers: PositiveInt = Field(2, description="processes, or Ray workers")
     shard_rows: PositiveInt = Field(500_000, description="rows of one shard, about")
-    reject_budget: float = Field(
-        0.001, ge=0, le=1, description="share of rows quarantined at most"
-    )
+    reject_budget: float = Field(0.001, ge=0, le=1, description="share of rows quarantined at most")
 
 
 class TaskObjective(Strict):
@@ -78,9 +79,7 @@ class SparseOptim(Strict):
 class EarlyStop(Strict):
     """Stop when validation loss has not improved for `patience` evaluations; the best is kept."""
 
-    every_steps: PositiveInt | None = Field(
-        None, description="once per epoch when absent"
-    )
+    every_steps: PositiveInt | None = Field(None, description="once per epoch when absent")
     patience: PositiveInt = 2
 
 
@@ -105,9 +104,7 @@ class TrainingConfig(Strict):
     batch_rows: PositiveInt = 4096
     epochs: PositiveInt = 2
     shuffle_rows: PositiveInt = Field(262_144, description="rows of the shuffle buffer")
-    threads: PositiveInt | None = Field(
-        None, description="torch threads; all cores when absent"
-    )
+    threads: PositiveInt | None = Field(None, description="torch threads; all cores when absent")
     dense: DenseOptim = DenseOptim()
     sparse: SparseOptim = SparseOptim()
     early_stop: EarlyStop = EarlyStop()
@@ -118,12 +115,8 @@ class TrainingConfig(Strict):
 class EvaluationConfig(Strict):
     """What is measured besides the overall metrics."""
 
-    slices: Annotated[tuple[str, ...], FromList] = Field(
-        (), description="id features to slice by"
-    )
-    max_slices: PositiveInt = Field(
-        20, description="values per slicing feature, by rows"
-    )
+    slices: Annotated[tuple[str, ...], FromList] = Field((), description="id features to slice by")
+    max_slices: PositiveInt = Field(20, description="values per slicing feature, by rows")
 
 
 class Floor(Strict):
@@ -143,12 +136,8 @@ class GateConfig(Strict):
     """Promotion gate: non-inferiority per task with user-clustered standard errors."""
 
     alpha: float = Field(0.05, gt=0, lt=0.5)
-    power: float = Field(
-        0.9, gt=0, lt=1, description="joint, over all checks of an equal model"
-    )
-    margins: dict[Name, Margins] = Field(
-        description="one entry per task unless in `ungated`"
-    )
+    power: float = Field(0.9, gt=0, lt=1, description="joint, over all checks of an equal model")
+    margins: dict[Name, Margins] = Field(description="one entry per task unless in `ungated`")
     ungated: Annotated[tuple[Name, ...], FromList] = ()
     floors: dict[Name, Floor] = Field(default_factory=dict)
     min_clusters: int = Field(500, ge=2)
@@ -190,9 +179,7 @@ class Pipeline(Strict):
     pipeline_version: Literal[1]
     name: Name
     spec: str = Field(description="feature spec, relative to this file")
-    home: str = Field(
-        "out", description="folder of all artifacts, mlflow.db and reports"
-    )
+    home: str = Field("out", description="folder of all artifacts, mlflow.db and reports")
     data: DataConfig
     split: RelativeSplit | None = None
     ingest: IngestConfig = IngestConfig()
