@@ -7,7 +7,7 @@ the command in the project's own environment, pass the run's interval, and trans
 import json
 import os
 import subprocess
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow.exceptions import AirflowFailException, AirflowSkipException
@@ -32,7 +32,7 @@ def interval_end() -> str:
             "this run has no data interval; trigger it with the parameter interval_end, "
             "for example 2026-03-11"
         )
-    return end.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return end.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def run_verb(entry: dict, verb: str) -> dict:
@@ -58,7 +58,7 @@ def make_dag(entry: dict) -> None:
     @dag(
         dag_id=f"retrain_{entry['name']}",
         schedule=CronDataIntervalTimetable(entry["cron"], timezone=entry["timezone"]),
-        start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
         tags=["recsys_mtl"],

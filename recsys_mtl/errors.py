@@ -16,9 +16,10 @@ class Problem:
     code: str = ""
 
     def __str__(self) -> str:
+        stop = "" if self.message.endswith(("?", ".")) else "."
         fix = f" {self.fix}" if self.fix else ""
         code = f" [{self.code}]" if self.code else ""
-        return f"{self.where}: {self.message}.{fix}{code}"
+        return f"{self.where}: {self.message}{stop}{fix}{code}"
 
 
 class RecsysError(Exception):

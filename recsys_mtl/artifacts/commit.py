@@ -188,11 +188,7 @@ def _write(file: BinaryIO, data: bytes | memoryview) -> None:
 
 
 def _fsync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(path)
 
 
 def _replace(source: Path, target: Path) -> None:
@@ -200,4 +196,12 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _fsync_dir(path: Path) -> None:
-    _fsync_file(path)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -104,9 +104,15 @@ def open_artifact(directory: Path, verify: bool = True) -> Manifest:
 
 def _parse(directory: Path, data: bytes) -> Manifest:
     record = unseal(data, directory / MANIFEST)
-    files = tuple(FileEntry(**entry) for entry in record["files"])
+    try:
+        files = tuple(FileEntry(**entry) for entry in record["files"])
+        meta = record["meta"]
+    except (KeyError, TypeError) as error:
+        raise _broken(
+            directory / MANIFEST, f"is not of the form this version reads: {error}"
+        ) from error
     _check_names(directory, files)
-    return Manifest(directory, files, record["meta"], hashlib.sha256(data).hexdigest())
+    return Manifest(directory, files, meta, hashlib.sha256(data).hexdigest())
 
 
 def _check_names(directory: Path, files: Sequence[FileEntry]) -> None:

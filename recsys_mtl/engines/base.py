@@ -102,7 +102,8 @@ def worker_name() -> str:
 
 
 def _name(task: object, position: int) -> str:
-    return f"shard {getattr(task, 'index', position)}"
+    index = getattr(task, "index", None)
+    return f"shard {index if isinstance(index, int) else position}"
 
 
 def _named(error: RecsysError, task: object, position: int) -> RecsysError:

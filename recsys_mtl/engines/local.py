@@ -74,7 +74,8 @@ class LocalEngine:
             try:
                 self._fill(fn, tasks, waiting, running)
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
+                # Finished shards first: a pool that breaks fails the others in the same breath.
+                for future in sorted(done, key=lambda f: f.exception() is not None):
                     outcome = future.result()
                     del running[future]
                     rebuilds = 0

@@ -43,7 +43,7 @@ class RayEngine:
                 yield unwrap(ray.get(done[0]))
         finally:
             for reference in running:
-                ray.cancel(reference, force=True)
+                ray.cancel(reference)
 
     def close(self) -> None:
         """Stop Ray if this engine started it."""

@@ -1,6 +1,5 @@
 """A metric's value with its standard error and the influence values behind it."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,8 +93,9 @@ def unusable(scores: np.ndarray, labels: np.ndarray, *, both_classes: bool) -> s
     """Why no metric can be computed on these rows; empty when it can."""
     if len(scores) == 0:
         return "no observed row"
-    if not math.isfinite(float(np.sum(scores))) and not np.isfinite(scores).all():
-        return f"{np.count_nonzero(~np.isfinite(scores))} predictions are not finite"
+    not_finite = np.count_nonzero(~np.isfinite(scores))
+    if not_finite:
+        return f"{not_finite} predictions are not finite"
     if both_classes and not labels.any():
         return "no positive row"
     if both_classes and labels.all():

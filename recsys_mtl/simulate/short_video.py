@@ -20,8 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from pydantic import PositiveInt
 
 from recsys_mtl.artifacts.commit import write_table
+from recsys_mtl.spec.base import Strict
 
 OUTCOMES = ("click", "long_view", "like", "follow", "purchase")
 PARENTS = {"long_view": "click", "like": "long_view", "follow": "long_view", "purchase": "click"}
@@ -42,14 +44,13 @@ _TRACE_NOISE_SD = 0.5
 _DAY_US = 86_400_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class WorldConfig:
+class WorldConfig(Strict):
     """Size of the world; the defaults are the demo's."""
 
-    num_users: int = 2_000
-    num_videos: int = 300
-    num_days: int = 10
-    rows_per_day: int = 50_000
+    num_users: PositiveInt = 2_000
+    num_videos: PositiveInt = 300
+    num_days: PositiveInt = 10
+    rows_per_day: PositiveInt = 50_000
     first_day: date = date(2026, 3, 1)
     seed: int = 7
 

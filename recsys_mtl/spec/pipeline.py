@@ -61,6 +61,10 @@ class Objectives(Strict):
 
     tasks: dict[Name, TaskObjective] = Field(default_factory=dict)
 
+    def weight(self, task: str) -> float:
+        """Static weight of a task."""
+        return self.tasks.get(task, TaskObjective()).weight
+
 
 class DenseOptim(Strict):
     """AdamW on the dense parameters."""
@@ -117,6 +121,9 @@ class EvaluationConfig(Strict):
 
     slices: Annotated[tuple[str, ...], FromList] = Field((), description="id features to slice by")
     max_slices: PositiveInt = Field(20, description="values per slicing feature, by rows")
+    oracle: FileSet | None = Field(
+        None, description="true `p_<task>` by row id, in simulated worlds; only reported"
+    )
 
 
 class Floor(Strict):

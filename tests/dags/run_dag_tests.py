@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import unittest
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ os.environ |= {
     "AIRFLOW__CORE__DAGS_FOLDER": str(HOME / "dags"),
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
 }
-RUN_AT = datetime(2026, 3, 9, 3, tzinfo=timezone.utc)
+RUN_AT = datetime(2026, 3, 9, 3, tzinfo=UTC)
 
 FAKE = """
 import json, os, sys
@@ -140,9 +140,10 @@ class RealCommand(unittest.TestCase):
         folder = HOME / "project"
         for part in ("feature_specs", "pipelines"):
             shutil.copytree(REPO / part, folder / part, dirs_exist_ok=True)
-        small = "demo --users 300 --videos 60 --days 8 --rows-per-day 3000"
+        small = ["num_users=600", "num_videos=60", "num_days=8", "rows_per_day=3000"]
+        sizes = [part for size in small for part in ("--set", size)]
         subprocess.run(
-            [command, "simulate", "short_video", "--out", *small.split()], cwd=folder, check=True
+            [command, "simulate", "short_video", "--out", "demo", *sizes], cwd=folder, check=True
         )
         exported = subprocess.run(
             [command, "schedule", "export", "--out", "pipelines.json", "--json"],
@@ -168,8 +169,11 @@ class RealCommand(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    subprocess.run([str(Path(sys.executable).parent / "airflow"), "db", "migrate"], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [str(Path(sys.executable).parent / "airflow"), "db", "migrate"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     try:
         unittest.main(verbosity=2)
     finally:

@@ -18,7 +18,6 @@ def test_auc_counts_pairs_with_ties_one_half():
 def test_influence_values_by_hand():
     """One positive at .5 among negatives .2, .5: A = .75, F0(.5) = .75, F1 = .5 and 0."""
     estimate = auc(np.array([0.5, 0.2, 0.5]), np.array([1, 0, 0]))
-    # positive: 3 (.75 - .75); negatives: 3/2 (1 - F1 - .75)
     assert estimate.psi == pytest.approx([0.0, 1.5 * 0.25, -1.5 * 0.25])
 
 

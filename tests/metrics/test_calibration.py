@@ -28,13 +28,12 @@ def test_bins_by_hand():
 
 
 def test_wilson_interval_of_independent_rows():
-    """2 of 10: the textbook interval at z = 1.96 is .0567 to .5098; here t with 9 df is wider."""
+    """40 of 200 at z = 1.96; the clusters' G/(G-1) is a design effect of 200/199."""
     labels = np.arange(200) % 5 == 0
     (only,) = reliability(np.full(200, 0.2), labels, num_bins=1)
     z, n, p = 1.959964, 200, 0.2
     middle = (p + z * z / 2 / n) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / 4 / n**2)
-    # the SE of cluster_se carries G/(G-1), a design effect of 200/199
     assert (only.low, only.high) == pytest.approx((middle - reach, middle + reach), abs=2e-4)
 
 

@@ -41,14 +41,12 @@ def test_gauc_equals_a_loop_over_users():
 def test_row_order_and_a_shift_per_user_change_nothing():
     rng = np.random.default_rng(1)
     users = rng.integers(0, 50, 1000)
-    labels, scores = rng.random(1000) < 0.4, np.round(rng.random(1000), 2)
+    labels, scores = rng.random(1000) < 0.4, rng.integers(0, 9, 1000).astype(float)
     shift = rng.integers(-5, 5, 50)
     shuffle = rng.permutation(1000)
     straight = gauc(scores, labels, Clusters.of(users))
     moved = gauc((scores + shift[users])[shuffle], labels[shuffle], Clusters.of(users[shuffle]))
-    assert moved.value == pytest.approx(straight.value, abs=5e-3)
-    exact = gauc(scores[shuffle], labels[shuffle], Clusters.of(users[shuffle]))
-    assert (exact.value, exact.se) == (straight.value, straight.se)
+    assert (moved.value, moved.se) == (straight.value, straight.se)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""`recsys-mtl simulate`: write raw logs of a world with known truth."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys_mtl.cli.options import AsJson
+from recsys_mtl.cli.output import Result, conclude
+
+
+class WorldName(StrEnum):
+    """Worlds that can be simulated."""
+
+    short_video = "short_video"
+
+
+def command(
+    world: Annotated[WorldName, typer.Argument(help="Which world.")],
+    out: Annotated[Path, typer.Option(help="Folder of the raw logs.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Size of the world, e.g. num_users=300.", metavar="KEY=VALUE"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write daily Parquet logs of a simulated product, as a real system would.
+
+    Example: recsys-mtl simulate short_video --out demo
+    """
+    conclude(as_json, lambda: _simulate(world, out, overrides or []))
+
+
+def _simulate(world: WorldName, out: Path, overrides: list[str]) -> Result:
+    import yaml
+    from pydantic import ValidationError
+
+    from recsys_mtl.errors import ConfigError
+    from recsys_mtl.simulate.short_video import WorldConfig, write_world
+
+    settings = dict(item.partition("=")[::2] for item in overrides)
+    try:
+        config = WorldConfig.model_validate({k: yaml.safe_load(v) for k, v in settings.items()})
+    except ValidationError as error:
+        known = ", ".join(WorldConfig.model_fields)
+        first = error.errors()[0]
+        raise ConfigError(
+            f"--set {first['loc'][0]}: {first['msg']}; settings of {world.value}: {known}"
+        ) from None
+    write_world(out, config)
+    rows = config.num_days * config.rows_per_day
+    return Result(
+        [f"Wrote {config.num_days} days of logs, {rows:,} impressions, to {out}/."],
+        {"folder": str(out), "rows": rows, "days": config.num_days},
+    )

@@ -1,0 +1,177 @@
+"""One self-contained HTML page per evaluation: the verdict in words, then the numbers behind it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from recsys_mtl.reports.charts import calibration_chart, training_chart
+
+_Z95 = 1.959964
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --line: #c8c8c8; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #16181c; --line: #4a4d52; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+td.words { text-align: left; }
+.banner { border-left: .6rem solid var(--tone); padding: .6rem 1rem; margin: 1rem 0;
+  border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); }
+.banner h2 { margin: 0; } .figure { background: #ffffff; color: #1a1a1a; overflow-x: auto; }
+code, pre { font-size: 13px; overflow-x: auto; }
+""".strip()
+_TONE = {"PROMOTE": "#009e73", "HOLD": "#e69f00", "REFUSE": "#d55e00", "INTEGRITY": "#b00020"}
+_MEANING = {
+    "PROMOTE": "The candidate may replace the champion.",
+    "HOLD": "There is not enough evidence to decide; the champion stays.",
+    "REFUSE": "The candidate is not good enough; the champion stays.",
+    "INTEGRITY": "Something is not what was recorded; nothing may be promoted.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReportInput:
+    """Everything a report shows; plain values read from artifacts, nothing recomputed."""
+
+    title: str
+    window: str
+    """The data window in words."""
+    metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    """Task to metric to {value, se, n, n_pos, n_clusters}."""
+    slices: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]]
+    """Feature to value to task to metric to estimate."""
+    calibration: Mapping[str, Sequence[Mapping[str, float]]]
+    """Task to reliability bins."""
+    decision: Mapping[str, Any] | None
+    """`decision.json`; None before the gate."""
+    history: Mapping[str, Any]
+    """`history.json` of training."""
+    lineage: Mapping[str, str]
+    """Fingerprints and versions, shown as they are."""
+    command: str
+    """Command that makes the evaluated model again."""
+    oracle: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Task to {oracle_auc, expected_auc, regret, calibration}, in simulated worlds."""
+
+
+def render_report(report: ReportInput) -> str:
+    """The page as text; equal inputs give equal bytes, and no part is fetched from elsewhere."""
+    parts = [
+        f"<h1>{escape(report.title)}</h1><p>Holdout: {escape(report.window)}</p>",
+        _banner(report.decision),
+        "<h2>Tasks</h2>",
+        _tasks_table(report),
+        _oracle_table(report.oracle),
+        _checks_table(report.decision),
+        "<h2>Calibration</h2>",
+        f'<div class="figure">{calibration_chart(report.calibration)}</div>',
+        "<h2>Training</h2>",
+        f'<div class="figure">{_training_figure(report.history)}</div>',
+        *_slice_tables(report.slices),
+        "<h2>Lineage</h2>",
+        _table(["what", "value"], [[k, v] for k, v in sorted(report.lineage.items())]),
+        f"<p>To make this model again:</p><pre>{escape(report.command)}</pre>",
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</body></html>\n"
+    )
+
+
+def _banner(decision: Mapping[str, Any] | None) -> str:
+    if decision is None:
+        return "<p>The gate has not looked at this model yet.</p>"
+    verdict = str(decision["verdict"])
+    sentences = [*decision["reasons"], *decision["notes"]]
+    listed = "".join(f"<li>{escape(s)}</li>" for s in sentences)
+    return (
+        f'<div class="banner" style="--tone: {_TONE[verdict]}"><h2>{verdict}</h2>'
+        f"<p>{_MEANING[verdict]}</p><ul>{listed}</ul></div>"
+    )
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _interval(estimate: Mapping[str, Any], digits: int = 4) -> str:
+    """Value with its 95 % interval, or why there is none."""
+    value, se = estimate.get("value"), estimate.get("se")
+    if value is None:
+        return str(estimate.get("reason") or "-")
+    if se is None:
+        return _number(value, digits)
+    return f"{value:.{digits}f} [{value - _Z95 * se:.{digits}f}, {value + _Z95 * se:.{digits}f}]"
+
+
+def _tasks_table(report: ReportInput) -> str:
+    names = list(dict.fromkeys(m for task in report.metrics.values() for m in task))
+    rows = []
+    for task, metrics in report.metrics.items():
+        first = next(iter(metrics.values()))
+        counts = [f"{first.get(k, 0):,}" for k in ("n", "n_pos", "n_clusters")]
+        rows.append(
+            [task, *counts, *(_interval(metrics[m]) if m in metrics else "-" for m in names)]
+        )
+    note = "<p>Brackets are 95 % intervals; rows of one user are treated as dependent.</p>"
+    return _table(["task", "rows", "positives", "users", *names], rows) + note
+
+
+def _oracle_table(oracle: Mapping[str, Mapping[str, float]]) -> str:
+    if not oracle:
+        return ""
+    header = ["task", "oracle AUC", "model's expected AUC", "regret", "predicted / true rate"]
+    keys = ("oracle_auc", "expected_auc", "regret", "calibration")
+    rows = [[task, *(_number(values[k]) for k in keys)] for task, values in oracle.items()]
+    text = (
+        "<h2>Against the oracle</h2><p>This world is simulated, so the true probability of every "
+        "row is known. The oracle is the best AUC any model can reach here.</p>"
+    )
+    return text + _table(header, rows)
+
+
+def _checks_table(decision: Mapping[str, Any] | None) -> str:
+    if decision is None:
+        return ""
+    rows = [
+        f"<tr><td>{escape(str(c['outcome']))}</td><td>{escape(c['class'])}</td>"
+        f'<td class="words">{escape(c["sentence"])}</td></tr>'
+        for c in decision["checks"]
+    ]
+    head = "<tr><th>outcome</th><th>class</th><th>sentence</th></tr>"
+    return f"<h2>Checks of the gate</h2><table>{head}{''.join(rows)}</table>"
+
+
+def _training_figure(history: Mapping[str, Any]) -> str:
+    train = {task: [tuple(p) for p in points] for task, points in history["train"].items()}
+    valid = {task: [tuple(p) for p in points] for task, points in history["valid"].items()}
+    return training_chart(train, valid)
+
+
+def _slice_tables(slices: Mapping[str, Any]) -> list[str]:
+    parts = []
+    for feature, values in slices.items():
+        tasks = list(dict.fromkeys(task for by_task in values.values() for task in by_task))
+        rows = []
+        for value, by_task in values.items():
+            some = next(iter(next(iter(by_task.values())).values()), {})
+            cells = [
+                _interval(by_task[t].get("auc", {}), 3) if t in by_task else "-" for t in tasks
+            ]
+            rows.append([value, f"{some.get('n', 0):,}", *cells])
+        parts.append(f"<h2>AUC by {escape(feature)}</h2>")
+        parts.append(_table([feature, "rows", *tasks], rows))
+    return parts
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(h)}</th>" for h in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
