@@ -12,6 +12,19 @@ from recsys_mtl.batches.batch import Batch
 from recsys_mtl.spec.layout import GROUP, ROW_ID, TIME, Layout, label_column, mask_column
 
 
+def columns_of(layout: Layout) -> list[str]:
+    """Columns that a labelled batch is made of."""
+    return [
+        ROW_ID,
+        GROUP,
+        TIME,
+        *(bag.name for bag in layout.bags),
+        *(field for s in layout.sequences for field in s.fields),
+        *layout.dense,
+        *(column(task) for task in layout.task_names for column in (label_column, mask_column)),
+    ]
+
+
 def to_batch(rows: pa.Table | pa.RecordBatch, layout: Layout) -> Batch:
     """Assemble B encoded rows.
 

@@ -73,9 +73,9 @@ def part(values: Tensor, widths: list[int], tables: dict[str, list[Slots]]) -> l
     Returns:
         For each table, for each block, float32[P, E].
     """
-    columns = values.split(widths, dim=1)
+    columns = torch.split(values, widths, dim=1)
     return [
-        list(column.split([*(s.filled.numel() for s in blocks), _rest(column, blocks)]))[:-1]
+        list(torch.split(column, _sizes(column.shape[0], blocks)))[:-1]
         for column, blocks in zip(columns, tables.values(), strict=True)
     ]
 
@@ -103,5 +103,7 @@ def mean_of(total: Tensor, lengths: Tensor) -> Tensor:
     return total / lengths.clamp(min=1)[:, None]
 
 
-def _rest(column: Tensor, blocks: list[Slots]) -> int:
-    return column.shape[0] - sum(s.filled.numel() for s in blocks)
+def _sizes(stride: int, blocks: list[Slots]) -> list[int]:
+    """Slots of each block, then those of the padding."""
+    sizes = [s.filled.numel() for s in blocks]
+    return [*sizes, stride - sum(sizes)]

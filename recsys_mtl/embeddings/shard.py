@@ -4,7 +4,6 @@ The fused kernel updates a table inside the backward pass of its look-up, at a c
 does not grow with the table. So nobody may run backward twice per step.
 """
 
-import logging
 from collections.abc import Iterable
 
 import torch
@@ -29,7 +28,7 @@ from recsys_mtl.spec.pipeline import SparseOptim
 ADAGRAD_EPS = 1e-8
 
 
-class CpuEbcSharder(EmbeddingBagCollectionSharder):
+class CpuEbcSharder(EmbeddingBagCollectionSharder):  # type: ignore[misc]  # untyped there
     """The stock sharder, which also lets a CPU table be split by rows."""
 
     def sharding_types(self, compute_device_type: str) -> list[str]:
@@ -57,9 +56,9 @@ def shard(
         optimiser. Backward alone updates the tables; the optimiser's `step` applies a changed
         learning rate, and its `state_dict` belongs into a checkpoint.
     """
-    silence_torchrec()
     if not dist.is_initialized():
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        store = dist.HashStore()  # type: ignore[attr-defined]  # exported at run time only
+        dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     on_meta = all(weight.is_meta for weight in embeddings.parameters())
     kept = {} if on_meta else plain_state(embeddings)
     # A new dictionary each time: torchrec writes into the one it gets.
@@ -74,12 +73,6 @@ def shard(
     if kept:
         load_plain_state(dmp, kept)
     return dmp, dmp.fused_optimizer
-
-
-def silence_torchrec() -> None:
-    """Keep torchrec's warnings about its own internals out of our logs."""
-    for name in ("torchrec", "torch.fx._symbolic_trace"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _plan(

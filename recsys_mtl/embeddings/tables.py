@@ -9,6 +9,7 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from recsys_mtl.batches.batch import Batch
+from recsys_mtl.batches.quiet import silence_torchrec
 from recsys_mtl.embeddings.embedded import Embedded, EmbeddedSequence
 from recsys_mtl.embeddings.initial import table_init
 from recsys_mtl.embeddings.joint import (
@@ -20,7 +21,7 @@ from recsys_mtl.embeddings.joint import (
     pool,
     sequence_mask,
 )
-from recsys_mtl.spec.layout import Bag, Layout
+from recsys_mtl.spec.layout import Layout
 
 
 class Embeddings(nn.Module):
@@ -41,6 +42,7 @@ class Embeddings(nn.Module):
 
     def __init__(self, layout: Layout, seed: int = 0, device: torch.device | None = None) -> None:
         super().__init__()
+        silence_torchrec()
         self.layout = layout
         self.seed = seed
         self.output_hook: Callable[[Tensor], None] | None = None
@@ -94,7 +96,7 @@ class Embeddings(nn.Module):
             kjt = kjt.split([len(self._plain), len(self._joint)])[0]
         values = self._ordered(self.bags(kjt), self._plain_keys)
         widths = {bag.name: self.layout.tables[bag.table].dim for bag in self._plain}
-        parts = values.split([widths[name] for name in self._plain_keys], dim=1)
+        parts = torch.split(values, [widths[name] for name in self._plain_keys], dim=1)
         pooled = dict(zip(self._plain_keys, parts, strict=True))
         for bag, length in zip(self._plain, lengths, strict=False):
             if bag.is_list and bag.pooling == "mean":
@@ -143,7 +145,8 @@ class Embeddings(nn.Module):
             self.output_hook(values)
         if output.keys() == keys:
             return values
-        return KeyedTensor.regroup([output], [keys])[0]
+        regrouped: Tensor = KeyedTensor.regroup([output], [keys])[0]
+        return regrouped
 
 
 def _per_key(kjt: KeyedJaggedTensor | None) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

@@ -42,7 +42,9 @@ def h64(values: pa.Array | pa.ChunkedArray | np.ndarray, seed: int) -> np.ndarra
     if pa.types.is_dictionary(values.type):
         # A last entry 0 stands for null, also when the dictionary is empty.
         known = np.append(h64(values.dictionary, seed), np.uint64(0))
-        return known[values.indices.cast(pa.int64()).fill_null(len(known) - 1).to_numpy()]
+        place = values.indices.cast(pa.int64()).fill_null(len(known) - 1).to_numpy()
+        taken: np.ndarray = known[place]
+        return taken
     hashes = _hash_array(values, mix_int(seed))
     if values.null_count:
         hashes[values.is_null().to_numpy(zero_copy_only=False)] = 0

@@ -38,5 +38,5 @@ UtcOffset = Annotated[str, StringConstraints(pattern=r"^-?\d+[hm]$")]
 
 
 def duration_us(text: str) -> int:
-    """Microseconds of a duration such as `7d`, `12h`, `30m` or `1s`, or of an offset such as `-3h`."""
+    """Microseconds of a duration such as `7d`, `12h` or `1s`, or of an offset such as `-3h`."""
     return int(text[:-1]) * _US[text[-1]]

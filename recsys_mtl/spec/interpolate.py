@@ -1,4 +1,4 @@
-"""Everything that comes from the environment: `${NAME}` in pipeline files and RECSYS_SET_ overrides."""
+"""All that comes from the environment: `${NAME}` in pipeline files, RECSYS_SET_ overrides."""
 
 import os
 import re

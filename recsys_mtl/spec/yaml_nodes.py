@@ -116,7 +116,7 @@ def read_yaml(path: Path) -> Document:
 def _refuse_anchors_and_tags(path: Path, data: bytes) -> None:
     problems = []
     for event in yaml.parse(data, Loader=yaml.SafeLoader):
-        where = f"{path}:{event.start_mark.line + 1}"
+        where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             problems.append(Problem(where, "anchors and aliases are refused", "Repeat it.", "S001"))
         elif tag := getattr(event, "tag", None):
