@@ -78,10 +78,7 @@ def encode(
                 columns |= _encode_number(assembled, feature, fit)
     if with_labels:
         with collecting(problems):
-            columns[SPLIT] = _whole(assembled, SPLIT, pa.int8())
-            for task, (label, mask) in encode_labels(assembled, layout.tasks, as_of_us).items():
-                columns[label_column(task)] = pa.array(label)
-                columns[mask_column(task)] = pa.array(mask)
+            columns |= _encode_outcomes(assembled, layout, as_of_us)
     if problems:
         raise DataError(problems)
     return pa.table({name: columns[name] for name in encoded_columns(layout, with_labels)})
@@ -97,6 +94,15 @@ def encoded_columns(layout: Layout, with_labels: bool) -> tuple[str, ...]:
     for task in layout.task_names if with_labels else ():
         names += [label_column(task), mask_column(task)]
     return tuple(names)
+
+
+def _encode_outcomes(
+    assembled: pa.Table, layout: Layout, as_of_us: int | None
+) -> dict[str, pa.Array]:
+    columns = {SPLIT: _whole(assembled, SPLIT, pa.int8())}
+    for task, (label, mask) in encode_labels(assembled, layout.tasks, as_of_us).items():
+        columns |= {label_column(task): pa.array(label), mask_column(task): pa.array(mask)}
+    return columns
 
 
 def _row_id(assembled: pa.Table, keys: Keys) -> pa.Array:

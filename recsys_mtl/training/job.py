@@ -1,0 +1,142 @@
+"""Training as a stage: encoded shards in, the best weights out."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from recsys_mtl.artifacts.commit import FileEntry, atomic_write, entry_of, make_dir, write_table
+from recsys_mtl.artifacts.lock import stage_lock
+from recsys_mtl.artifacts.manifest import Manifest, is_published, open_artifact, publish
+from recsys_mtl.artifacts.runkey import run_key, stage_dir
+from recsys_mtl.artifacts.sealed import canonical
+from recsys_mtl.batches.batch import Batch
+from recsys_mtl.batches.reader import EncodedShards
+from recsys_mtl.errors import IntegrityError
+from recsys_mtl.spec.load import Loaded
+from recsys_mtl.training.checkpoint import Checkpoints, Progress
+from recsys_mtl.training.learner import Learner
+from recsys_mtl.training.loop import Loop, Report
+
+HISTORY = "history.json"
+
+
+def train_key(loaded: Loaded, ingested: Manifest) -> str:
+    """Run key: shards, model, objectives and training configuration."""
+    pipeline = loaded.pipeline
+    parts = {
+        "model": pipeline.model,
+        "objectives": pipeline.objectives,
+        "training": pipeline.training,
+    }
+    config = {name: part.model_dump(mode="json") for name, part in parts.items()}
+    return run_key("train", ingest=ingested.sha, config=canonical(config).decode())
+
+
+def train(loaded: Loaded, ingested: Manifest, report: Report) -> Manifest:
+    """Train on the shards, or return the published weights; a killed run goes on where it was.
+
+    Returns:
+        The artifact: `dense.safetensors`, `tables/<table>.safetensors` (weights with the lowest
+        validation loss), `history.json`.
+
+    Raises:
+        IntegrityError: if weights, losses or checkpoints are not what they must be.
+        TransientError: if another run holds the stage, or the process was asked to stop.
+    """
+    key = train_key(loaded, ingested)
+    out = stage_dir(loaded.home, loaded.pipeline.name, "train", key)
+    with stage_lock(out):
+        if is_published(out):
+            return open_artifact(out)
+        make_dir(out)
+        loop = _run(loaded, ingested, out, report)
+        entries = _results(loop, out)
+        line = json.dumps({"rows_per_s": round(loop.rows_per_s), "step": loop.progress.step})
+        atomic_write(out / "timing.jsonl", f"{line}\n".encode())
+        manifest = publish(out, entries, _facts(loaded, ingested, loop.progress, key))
+        shutil.rmtree(out / "ckpt", ignore_errors=True)
+        return manifest
+
+
+def _run(loaded: Loaded, ingested: Manifest, out: Path, report: Report) -> Loop:
+    config = loaded.pipeline.training
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    torch.manual_seed(config.seed)
+    learner = Learner(loaded.pipeline, loaded.layout)
+    checkpoints = Checkpoints(make_dir(out / "ckpt"), config.checkpoint.keep)
+    weights = {t: loaded.pipeline.objectives.weight(t) for t in loaded.layout.task_names}
+    with _stop_requests() as should_stop:
+        loop = Loop(
+            learner,
+            EncodedShards(ingested, loaded.layout),
+            config,
+            weights,
+            checkpoints,
+            checkpoints.load(learner),
+            report,
+            should_stop,
+            lambda batch, step: _dump(batch, step, out),
+        )
+        loop.run()
+    return loop
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM came; the handler is put back afterwards."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event.is_set
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _dump(batch: Batch, step: int, out: Path) -> str:
+    path = out / f"_not-finite-{step:08d}.parquet"
+    write_table(path, pa.table({"row_id": batch.row_id, "time_us": batch.time.numpy()}))
+    return str(path)
+
+
+def _results(loop: Loop, out: Path) -> list[FileEntry]:
+    step = loop.progress.best_step
+    if step is None:
+        raise IntegrityError("training ended without an evaluation; there is no validation row")
+    best = loop.checkpoints.best_weights(step)
+    make_dir(out / "tables")
+    names = sorted(p.relative_to(best) for p in best.rglob("*.safetensors"))
+    for name in names:
+        atomic_write(out / name, (best / name).read_bytes())
+    progress = loop.progress
+    history = {"train": progress.train, "valid": progress.valid, "valid_auc": progress.valid_auc}
+    atomic_write(out / HISTORY, canonical({**history, "best_step": step, "steps": progress.step}))
+    return [entry_of(out / name, out) for name in [*names, Path(HISTORY)]]
+
+
+def _facts(loaded: Loaded, ingested: Manifest, progress: Progress, key: str) -> dict[str, Any]:
+    splits = ingested.meta["splits"]
+    times = [splits[s]["max_time_us"] for s in ("train", "valid")]
+    known = [
+        t for t in times if t is not None and loaded.spec.sources[ingested.meta["source"]].keys.time
+    ]
+    return {
+        "run_key": key,
+        "ingest": {k: ingested.meta[k] for k in ("run_key", "data_fp", "fit_fp", "spec_fp")},
+        "input_fp": ingested.meta["input_fp"],
+        "seed": loaded.pipeline.training.seed,
+        "best_step": progress.best_step,
+        "steps": progress.step,
+        "trained_until_us": max(known) if known else None,
+    }

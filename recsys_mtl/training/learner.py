@@ -1,0 +1,106 @@
+"""Model and optimisers, and the one step that changes them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+
+from recsys_mtl.batches.batch import Batch
+from recsys_mtl.embeddings.shard import shard
+from recsys_mtl.embeddings.state import plain_state, unwrapped
+from recsys_mtl.errors import IntegrityError, Problem
+from recsys_mtl.models.model import build_model
+from recsys_mtl.objectives.losses import entire_space, task_losses
+from recsys_mtl.objectives.static import combine
+from recsys_mtl.spec.layout import Layout
+from recsys_mtl.spec.pipeline import Pipeline
+from recsys_mtl.training.guards import BackwardGuard, has_finite_gradients, has_finite_inputs
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Losses of one step."""
+
+    losses: Tensor
+    """float32[T], detached."""
+    was_skipped: bool
+    """Whether something was not finite; dense parameters are then as before."""
+
+
+class Learner:
+    """The model of a pipeline with sharded tables, their fused optimiser and AdamW for the rest."""
+
+    def __init__(self, pipeline: Pipeline, layout: Layout) -> None:
+        config = pipeline.training
+        self.layout = layout
+        self._chain = pipeline.model.chain
+        self._weights = torch.tensor([pipeline.objectives.weight(t) for t in layout.task_names])
+        self.model = build_model(layout, pipeline.model, config.seed)
+        self.tables, self.fused = shard(self.model.embeddings, config.sparse, torch.device("cpu"))
+        self.model.embeddings = self.tables
+        self.guard = BackwardGuard()
+        unwrapped(self.tables).output_hook = self.guard.watch
+        self._dense = list(self.model.dense_part.parameters())
+        self.dense = torch.optim.AdamW(
+            self._dense, lr=config.dense.lr, weight_decay=config.dense.weight_decay
+        )
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Losses float32[T] and their presence bool[T] of a batch."""
+        return task_losses(self.model(batch), batch, self.model.parents, self._chain)
+
+    def rows(self, batch: Batch) -> Tensor:
+        """Rows that each task's loss is the mean of, float32[T]."""
+        masks = batch.masks
+        if self._chain == "product":
+            _, masks = entire_space(batch.labels, masks, self.model.parents)
+        return masks.sum(0)
+
+    def step(self, batch: Batch) -> StepResult:
+        """One update. A batch that is not finite before backward leaves no trace at all."""
+        if not has_finite_inputs(batch):
+            return StepResult(torch.full((len(self._weights),), torch.nan), was_skipped=True)
+        losses, present = self.losses(batch)
+        loss = combine(losses, present, self._weights)
+        if not torch.isfinite(losses).all():
+            return StepResult(losses.detach(), was_skipped=True)
+        self.dense.zero_grad()
+        with self.guard.sanctioned():
+            loss.backward()  # type: ignore[no-untyped-call]
+        is_finite = not self.guard.is_poisoned and has_finite_gradients(self._dense)
+        if is_finite:
+            self.dense.step()
+        return StepResult(losses.detach(), was_skipped=not is_finite)
+
+    def first_step(self, batch: Batch) -> StepResult:
+        """A step after which every table that the batch reads must have moved.
+
+        Raises:
+            IntegrityError: naming the tables that stayed: they are not being trained.
+        """
+        before = plain_state(self.tables)
+        result = self.step(batch)
+        after = plain_state(self.tables)
+        still = [t for t in self._read_tables(batch) if torch.equal(before[t], after[t])]
+        if still and not result.was_skipped:
+            raise IntegrityError(
+                Problem(
+                    "training",
+                    f"tables {', '.join(still)} did not move in the first step",
+                    "Every table that a batch reads must be trained; please report this.",
+                )
+            )
+        return result
+
+    def _read_tables(self, batch: Batch) -> set[str]:
+        kjts = [batch.bags, *batch.sequences.values()]
+        counts = {k: n for kjt in kjts if kjt for k, n in _counts(kjt).items()}
+        owner = {bag.name: bag.table for bag in self.layout.bags}
+        for sequence in self.layout.sequences:
+            owner |= sequence.fields
+        return {owner[key] for key, count in counts.items() if count}
+
+
+def _counts(kjt: KeyedJaggedTensor) -> dict[str, int]:
+    return dict(zip(kjt.keys(), kjt.length_per_key(), strict=True))

@@ -1,0 +1,128 @@
+"""The training loop."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from recsys_mtl.batches.batch import Batch
+from recsys_mtl.batches.order import Shuffle
+from recsys_mtl.batches.reader import EncodedShards
+from recsys_mtl.errors import IntegrityError, Problem, TransientError
+from recsys_mtl.spec.pipeline import TrainingConfig
+from recsys_mtl.training.checkpoint import Checkpoints, Progress
+from recsys_mtl.training.guards import SkipBudget
+from recsys_mtl.training.learner import Learner, StepResult
+from recsys_mtl.training.validation import validate
+
+Report = Callable[..., None]
+"""progress(done, total, **numbers)."""
+_SAMPLE_EVERY = 20
+
+
+@dataclass(slots=True)
+class Loop:
+    """One training run."""
+
+    learner: Learner
+    shards: EncodedShards
+    config: TrainingConfig
+    weights: dict[str, float]
+    """Static weight of each task's loss."""
+    checkpoints: Checkpoints
+    progress: Progress
+    report: Report
+    should_stop: Callable[[], bool]
+    """Asked after every step; true ends the run with a checkpoint (preemption)."""
+    dump: Callable[[Batch, int], str]
+    """Writes a batch that was not finite; returns where."""
+    rows_per_s: float = 0.0
+
+    def run(self) -> None:
+        """Train until the epochs are done or validation stops improving.
+
+        Raises:
+            TransientError: if the run was told to stop; a rerun goes on from here.
+            IntegrityError: if too many batches were not finite.
+        """
+        per_epoch = self.shards.num_batches("train", self.config.batch_rows)
+        every = self.config.early_stop.every_steps or per_epoch
+        total = per_epoch * self.config.epochs
+        budget = SkipBudget(self.config.nan_guard, self.progress.skipped)
+        started, rows = time.perf_counter(), 0
+        while self.progress.step < total and not self._is_finished():
+            epoch, position = divmod(self.progress.step, per_epoch)
+            for batch in self._epoch(epoch, position):
+                self._step(batch, budget)
+                rows += batch.num_rows
+                self.rows_per_s = rows / (time.perf_counter() - started)
+                self._show(total)
+                if self.progress.step % every == 0 or self.progress.step == total:
+                    self._evaluate()
+                if self._is_finished():
+                    break
+                self._checkpoint(total)
+
+    def _epoch(self, epoch: int, position: int) -> Iterator[Batch]:
+        shuffle = Shuffle(self.config.seed, epoch, self.config.shuffle_rows)
+        return self.shards.batches(
+            "train", self.config.batch_rows, shuffle=shuffle, start_batch=position
+        )
+
+    def _step(self, batch: Batch, budget: SkipBudget) -> None:
+        step = self.learner.first_step if self.progress.step == 0 else self.learner.step
+        result = step(batch)
+        self.progress.step += 1
+        if result.was_skipped and budget.is_spent(self.progress.step):
+            where = self.dump(batch, self.progress.step)
+            raise IntegrityError(
+                Problem(
+                    "training",
+                    f"{len(budget.skipped)} of the last {self.config.nan_guard.per_steps} steps "
+                    f"were not finite, last at step {self.progress.step}",
+                    f"The rows of that batch are in {where}. Lower training.dense.lr or "
+                    "training.sparse.lr, or check those rows.",
+                )
+            )
+        self.progress.skipped = budget.skipped
+        if self.progress.step % _SAMPLE_EVERY == 1 and not result.was_skipped:
+            self._sample(result)
+
+    def _sample(self, result: StepResult) -> None:
+        tasks = self.learner.layout.task_names
+        for task, loss in zip(tasks, result.losses.tolist(), strict=True):
+            self.progress.train.setdefault(task, []).append([self.progress.step, loss])
+
+    def _show(self, total: int) -> None:
+        losses = {task: points[-1][1] for task, points in self.progress.train.items()}
+        self.report(self.progress.step, total, rows_per_s=round(self.rows_per_s), **losses)
+
+    def _evaluate(self) -> None:
+        found = validate(self.learner, self.shards, self.weights)
+        step = self.progress.step
+        for task, loss in found.losses.items():
+            self.progress.valid.setdefault(task, []).append([step, loss])
+            self.progress.valid_auc.setdefault(task, []).append([step, found.aucs[task]])
+        best = self.progress.best_objective
+        if not math.isfinite(found.objective):
+            raise IntegrityError(f"validation loss at step {step} is not finite")
+        if best is None or found.objective < best:
+            self.progress.best_objective = found.objective
+            self.progress.best_step = step
+            self.progress.bad_evaluations = 0
+            self.checkpoints.save_best(self.learner, step)
+        else:
+            self.progress.bad_evaluations += 1
+
+    def _is_finished(self) -> bool:
+        return self.progress.bad_evaluations >= self.config.early_stop.patience
+
+    def _checkpoint(self, total: int) -> None:
+        is_asked = self.should_stop()
+        is_due = self.progress.step % self.config.checkpoint.every_steps == 0
+        if is_asked or (is_due and self.progress.step < total):
+            self.checkpoints.save(self.learner, self.progress)
+        if is_asked:
+            raise TransientError(
+                f"training was asked to stop at step {self.progress.step}; rerun to go on there"
+            )
