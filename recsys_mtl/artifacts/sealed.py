@@ -7,18 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from recsys_mtl.errors import IntegrityError, Problem
+from recsys_mtl.spec.fingerprint import canonical
+
+__all__ = ["canonical", "seal", "unseal"]
 
 _SEAL = "sha256"
-
-
-def canonical(value: Any) -> bytes:
-    """JSON bytes that depend on the value only: sorted keys, no spaces, ASCII.
-
-    Raises:
-        ValueError: if a number is NaN or infinite.
-    """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("ascii")
 
 
 def seal(record: Mapping[str, Any]) -> bytes:

@@ -1,13 +1,10 @@
 """Rows of predictions: what happened beside what was predicted."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys_mtl.errors import IntegrityError
-from recsys_mtl.registry.predictions import GROUP, MISSING, ROW_ID, TIME, prob_column, slice_column
+from recsys_mtl.registry.predictions import GROUP, ROW_ID, TIME, prob_column, slice_column
 from recsys_mtl.spec import layout as encoded_names
 from recsys_mtl.spec.layout import Layout, label_column, mask_column
 
@@ -42,14 +39,11 @@ def end_to_end_labels(
     return labels, masks
 
 
-def prediction_rows(
-    encoded: pa.Table, slices: Mapping[str, pa.ChunkedArray], probs: np.ndarray, layout: Layout
-) -> pa.Table:
+def prediction_rows(encoded: pa.Table, probs: np.ndarray, layout: Layout) -> pa.Table:
     """Rows of a predictions shard, sorted by (time, row_id).
 
     Args:
-        encoded: n encoded rows with labels.
-        slices: raw values of each slicing feature, n each.
+        encoded: n encoded rows with labels, and slice columns.
         probs: float64[n, T], end-to-end probabilities in the order of `layout.tasks`.
         layout: of the model.
 
@@ -62,8 +56,8 @@ def prediction_rows(
         GROUP: encoded[encoded_names.GROUP],
         TIME: encoded[encoded_names.TIME],
     }
-    for feature, values in slices.items():
-        columns[slice_column(feature)] = pc.fill_null(pc.cast(values, pa.string()), MISSING)
+    slices = [name for name in encoded.column_names if name.startswith(slice_column(""))]
+    columns |= {name: encoded[name] for name in slices}
     for position, task in enumerate(layout.task_names):
         bad = np.count_nonzero(~((probs[:, position] >= 0) & (probs[:, position] <= 1)))
         if bad:

@@ -16,7 +16,7 @@ _US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 class Strict(BaseModel):
     """Base of every configuration class: unknown keys and wrong types are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _no_double_underscore(name: str) -> str:
@@ -32,9 +32,9 @@ Name = Annotated[
 ]
 FromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 """Marks a tuple that YAML writes as a list; its elements stay strict."""
-Duration = Annotated[str, StringConstraints(pattern=r"^\d+[smhd]$")]
+Duration = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}[smhd]$")]
 
-UtcOffset = Annotated[str, StringConstraints(pattern=r"^-?\d+[hm]$")]
+UtcOffset = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,3}[hm]$")]
 
 
 def duration_us(text: str) -> int:

@@ -8,6 +8,8 @@ from recsys_mtl.spec.base import duration_us
 
 DAY_US = duration_us("1d")
 _EPOCH = date(1970, 1, 1)
+_EPOCH_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_NEVER_US, _EVER_US = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,35 @@ def parse_end(text: str, utc_offset: str = "0h") -> date:
     Raises:
         ConfigError: if the text is neither.
     """
+    return _parse_day(text, utc_offset, "--interval-end")
+
+
+def parse_interval(start: str | None, end: str | None, utc_offset: str = "0h") -> Interval:
+    """Window of local days from `start` up to, not including, `end`; unbounded where absent.
+
+    Raises:
+        ConfigError: if a text is neither a date nor a UTC time, or the window is empty.
+    """
+    start_us, end_us = _NEVER_US, _EVER_US
+    if start is not None:
+        start_us = day_start_us(_parse_day(start, utc_offset, "--interval-start"), utc_offset)
+    if end is not None:
+        end_us = day_start_us(_parse_day(end, utc_offset, "--interval-end"), utc_offset)
+    if start_us >= end_us:
+        raise ConfigError(f"the window from {start} to {end} is empty; the end is exclusive")
+    return Interval(start_us, end_us)
+
+
+def _parse_day(text: str, utc_offset: str, flag: str) -> date:
     try:
         if len(text) == 10:
             return date.fromisoformat(text)
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"--interval-end {text!r} is not a time; give a date such as 2026-03-11 "
+            f"{flag} {text!r} is not a time; give a date such as 2026-03-11 "
             "or a UTC time such as 2026-03-11T03:00:00Z"
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return local_day(round(moment.timestamp() * 1_000_000), utc_offset)
+    return local_day((moment - _EPOCH_TIME) // timedelta(microseconds=1), utc_offset)

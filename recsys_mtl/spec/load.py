@@ -1,23 +1,25 @@
 """Load the two files of a product, with every problem of both reported in one go."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from recsys_mtl.errors import ConfigError, Problem
-from recsys_mtl.spec.feature_spec import FeatureSpec
+from recsys_mtl.spec.feature_spec import FeatureSpec, TimeSplit
 from recsys_mtl.spec.interpolate import environment_overrides, interpolate
+from recsys_mtl.spec.label_rules import late_labels
 from recsys_mtl.spec.layout import Layout, compile_layout
-from recsys_mtl.spec.parse import keys_at, parse
+from recsys_mtl.spec.overrides import apply_overrides
+from recsys_mtl.spec.parse import Parsed, parse
 from recsys_mtl.spec.pipeline import Pipeline
 from recsys_mtl.spec.pipeline_rules import check_pipeline
-from recsys_mtl.spec.rules import check_spec, located
-from recsys_mtl.spec.suggest import did_you_mean
+from recsys_mtl.spec.rules import check_spec
+from recsys_mtl.spec.view import View, list_of, located
 from recsys_mtl.spec.yaml_nodes import Document, read_yaml
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Loaded:
     spec_path: Path
     origins: dict[str, str] = field(default_factory=dict)
     """Dotted path of each overridden value to the flag or variable that set it."""
+    warnings: tuple[Problem, ...] = ()
+    """What the user may want to change; logged when loaded."""
 
     @cached_property
     def layout(self) -> Layout:
@@ -48,11 +52,13 @@ def load_feature_spec(path: Path) -> FeatureSpec:
     Raises:
         ConfigError: with all problems, each at its line.
     """
-    document = read_yaml(path)
-    spec, problems = parse(document, FeatureSpec)
-    problems += check_spec(document)
-    if spec is None or problems:
+    document, parsed, problems = _read_spec(path)
+    if parsed.model is None or problems:
         raise ConfigError(_in_file_order(problems))
+    spec = parsed.model
+    if isinstance(spec.split, TimeSplit):
+        for name in spec.sources:
+            _warn(_late_labels(document, name, spec.split.embargo))
     return spec
 
 
@@ -68,21 +74,29 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Loaded:
         ConfigError: with all problems of both files.
     """
     document = read_yaml(path)
-    origins, problems = _override(document, overrides)
-    problems += interpolate(document)
-    pipeline, faults = parse(document, Pipeline)
-    problems += faults
-    spec_path = path.parent / str(document.values.get("spec", ""))
-    spec = None
-    try:
-        spec = load_feature_spec(spec_path)
-    except ConfigError as error:
-        problems += error.problems
-    if pipeline is not None and spec is not None:
-        problems += located(document, check_pipeline(pipeline, spec))
-    if pipeline is None or spec is None or problems:
+    origins, problems = apply_overrides(document, Pipeline, environment_overrides(), overrides)
+    problems += document.problems + interpolate(document)
+    parsed = parse(document, Pipeline)
+    problems += parsed.problems
+    spec_path = path.parent / str(parsed.values.get("spec", ""))
+    spec: Parsed[FeatureSpec] | None = None
+    if "spec" in parsed.values and not spec_path.is_file():
+        text = f"no file {str(spec_path)!r}; the path is relative to the pipeline file"
+        problems.append(Problem(document.where(("spec",)), text, "Correct it.", "P010"))
+    elif "spec" in parsed.values:
+        try:
+            spec_document, spec, faults = _read_spec(spec_path)
+            problems += faults
+        except ConfigError as error:
+            problems += error.problems
+    view = View.of(spec) if spec is not None else None
+    problems += located(document, check_pipeline(View.of(parsed), view))
+    if parsed.model is None or spec is None or spec.model is None or problems:
         raise ConfigError(_in_file_order(problems))
-    return Loaded(pipeline, spec, path, spec_path, origins)
+    split = parsed.model.split or spec.model.split
+    embargo = getattr(split, "embargo", None)
+    late = _late_labels(spec_document, parsed.model.data.source, embargo) if embargo else []
+    return Loaded(parsed.model, spec.model, path, spec_path, origins, tuple(_warn(late)))
 
 
 def load_schedule(path: Path) -> Pipeline:
@@ -91,58 +105,42 @@ def load_schedule(path: Path) -> Pipeline:
     Raises:
         ConfigError: with all problems.
     """
-    pipeline, problems = parse(read_yaml(path), Pipeline)
-    if pipeline is None:
-        raise ConfigError(problems)
-    return pipeline
+    document = read_yaml(path)
+    parsed = parse(document, Pipeline)
+    problems = document.problems + parsed.problems
+    problems += located(document, check_pipeline(View.of(parsed), None))
+    if parsed.model is None or problems:
+        raise ConfigError(_in_file_order(problems))
+    return parsed.model
+
+
+def _read_spec(path: Path) -> tuple[Document, Parsed[FeatureSpec], list[Problem]]:
+    document = read_yaml(path)
+    parsed = parse(document, FeatureSpec)
+    problems = document.problems + parsed.problems
+    return document, parsed, problems + located(document, check_spec(View.of(parsed)))
+
+
+def _late_labels(document: Document, source: str, embargo: str) -> list[Problem]:
+    block = document.values["sources"][source]
+    labels = list(list_of(block, ("sources", source), "labels"))
+    return located(document, list(late_labels(labels, embargo)))
+
+
+def _warn(problems: list[Problem]) -> list[Problem]:
+    for problem in problems:
+        _log.warning("%s", problem)
+    return problems
 
 
 def _in_file_order(problems: list[Problem]) -> list[Problem]:
+    """Sorted by file and line; what YAML misread is not reported as a wrong type as well."""
+    misread = {p.where for p in problems if p.code == "S001"}
+
     def key(problem: Problem) -> tuple[str, int]:
         file, _, rest = problem.where.partition(":")
         line = rest.split(":")[0]
         return file, int(line) if line.isdigit() else 0
 
-    return sorted(problems, key=key)
-
-
-def _override(document: Document, flags: Sequence[str]) -> tuple[dict[str, str], list[Problem]]:
-    """Apply overrides to the document's values; environment first, so that flags win."""
-    origins: dict[str, str] = {}
-    problems: list[Problem] = []
-    entries = [(k, v, name) for k, (v, name) in environment_overrides().items()]
-    for flag in flags:
-        dotted, equals, text = flag.partition("=")
-        if not equals:
-            problems.append(Problem(f"--set {flag}", "no '=' found", "Write --set a.b=value."))
-            continue
-        entries.append((dotted, text, f"--set {flag}"))
-    for dotted, text, origin in entries:
-        problem = _set(document, dotted, text, origin)
-        if problem is None:
-            origins[dotted] = origin
-        else:
-            problems.append(problem)
-    return origins, problems
-
-
-def _set(document: Document, dotted: str, text: str, origin: str) -> Problem | None:
-    *parents, last = dotted.split(".")
-    here: Any = document.values
-    for depth, part in enumerate([*parents, last]):
-        known = keys_at(Pipeline, document, tuple(parents[:depth]))
-        if known and part not in known:
-            return Problem(origin, f"unknown key {part!r}{did_you_mean(part, known)}", "", "S002")
-        if depth == len(parents):
-            break
-        if not isinstance(here.get(part), dict):
-            here[part] = {}
-        here = here[part]
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return Problem(origin, f"{text!r} is not a YAML value", "Quote it.", "S001")
-    if last == "kind" and here.get("kind") != value:
-        here.clear()  # Options of another kind do not apply.
-    here[last] = value
-    return None
+    kept = [p for p in problems if p.code != "S003" or p.where not in misread]
+    return sorted(dict.fromkeys(kept), key=key)

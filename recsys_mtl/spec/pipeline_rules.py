@@ -1,97 +1,202 @@
-"""Rules between a pipeline file and its feature spec (P010 to P014)."""
+"""Rules of a pipeline file, by itself and against its feature spec (P010 to P016)."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
-from recsys_mtl.spec.feature_spec import FeatureSpec
-from recsys_mtl.spec.layout import compile_layout
-from recsys_mtl.spec.pipeline import Pipeline
-from recsys_mtl.spec.rules import Fault
-from recsys_mtl.spec.suggest import did_you_mean
+from recsys_mtl.spec.base import duration_us
+from recsys_mtl.spec.suggest import closest, did_you_mean
+from recsys_mtl.spec.view import Fault, Values, View, list_of
 from recsys_mtl.spec.yaml_nodes import Loc
 
-
-def check_pipeline(pipeline: Pipeline, spec: FeatureSpec) -> list[Fault]:
-    """All problems between the two files."""
-    if pipeline.data.source not in spec.sources:
-        hint = did_you_mean(pipeline.data.source, spec.sources)
-        return [(("data", "source"), "P010", f"unknown source {pipeline.data.source!r}{hint}", "")]
-    return [fault for rule in _RULES for fault in rule(pipeline, spec)]
+_SECRETS = {"password", "passwd", "pwd", "secret", "token", "access_key", "api_key", "sig"}
 
 
-def _files_match_source(pipeline: Pipeline, spec: FeatureSpec) -> Iterator[Fault]:
-    source = spec.sources[pipeline.data.source]
-    wanted = {"sides": {j.side for j in source.joins}, "events": set(source.events)}
-    given = {"sides": pipeline.data.sides, "events": pipeline.data.events}
-    for block, names in wanted.items():
-        for name in sorted(names - set(given[block])):
-            fix = f"Add data.{block}.{name}: {{path: ...}}."
-            yield ("data", block), "P011", f"no files for {name!r}, which the spec reads", fix
-        for name in sorted(set(given[block]) - names):
-            text = f"the spec's source reads no {name!r}{did_you_mean(name, names)}"
-            yield ("data", block, name), "P011", text, "Remove it."
-    if pipeline.split is not None and source.keys.time is None:
-        yield ("split",), "P011", "a split counted back in time needs keys.time in the spec", ""
-    if pipeline.data.window is not None and "{date}" not in pipeline.data.rows.path:
+@dataclass(frozen=True)
+class Pair:
+    """What could be read of a pipeline file and of its spec."""
+
+    pipeline: View
+    spec: View
+
+    @cached_property
+    def name(self) -> str | None:
+        """The pipeline's source, if the spec has it."""
+        name = self.pipeline.get("data", "source")
+        return name if name in (self.spec.get("sources") or {}) else None
+
+    @cached_property
+    def source(self) -> Values:
+        """The source's block of the spec."""
+        return self.spec.named("sources").get(self.name or "", {})
+
+    @cached_property
+    def tasks(self) -> list[str] | None:
+        """Labels of the source, None when they are not all readable."""
+        if self.name is None or self.spec.is_faulty(("sources", self.name, "labels")):
+            return None
+        return [label["name"] for _, label in list_of(self.source, (), "labels")]
+
+
+def check_pipeline(pipeline: View, spec: View | None) -> list[Fault]:
+    """All problems of a pipeline file across fields; without a spec those within the file."""
+    pair = Pair(pipeline, spec or View({}))
+    rules = _WITHIN if spec is None else (*_WITHIN, *_AGAINST_SPEC)
+    return [fault for rule in rules for fault in rule(pair)]
+
+
+def every_margin_has_a_bound(pair: Pair) -> Iterator[Fault]:
+    """P013: an entry of `margins` sets at least one bound, and is not in `ungated` as well."""
+    ungated = pair.pipeline.get("gate", "ungated") or []
+    for task, margins in pair.pipeline.named("gate", "margins").items():
+        loc: Loc = ("gate", "margins", task)
+        if not margins and not pair.pipeline.is_faulty(loc):
+            yield loc, "P013", "no margin is set", "Set `auc`, `ne` or both."
+        if task in ungated:
+            at = ("gate", "ungated", ungated.index(task))
+            text = f"task {task!r} has a margin in gate.margins as well"
+            yield at, "P013", text, "Remove one of the two."
+
+
+def schedule_can_be_parsed(pair: Pair) -> Iterator[Fault]:
+    """P015: a cron line has five fields, a time zone exists."""
+    cron = pair.pipeline.get("schedule", "retrain", "cron")
+    if cron is not None and len(cron.split()) != 5:
+        text = f"a cron line has five fields, found {len(cron.split())} in {cron!r}"
+        yield ("schedule", "retrain", "cron"), "P015", text, "For example `0 3 * * *`."
+    zone = pair.pipeline.get("schedule", "retrain", "timezone")
+    if zone not in (None, "UTC"):
+        try:
+            ZoneInfo(zone)
+        except (ValueError, OSError):
+            text = f"unknown time zone {zone!r}"
+            yield ("schedule", "retrain", "timezone"), "P015", text, "For example Europe/Paris."
+
+
+def files_hold_no_secrets(pair: Pair) -> Iterator[Fault]:
+    """P016: no password or token in an address."""
+    for loc in (("data", "root"), ("tracking", "uri")):
+        text = pair.pipeline.get(*loc) or ""
+        try:
+            parts = urlsplit(text)
+            secret = parts.password or _SECRETS & {k.lower() for k in parse_qs(parts.query)}
+        except ValueError:
+            continue
+        if secret:
+            fix = "Let the environment of the process supply it."
+            yield loc, "P016", "the address holds a credential", fix
+
+
+def split_fits_the_window(pair: Pair) -> Iterator[Fault]:
+    """P011: validation and test have a length, and the window leaves days to train on."""
+    split, window = pair.pipeline.get("split") or {}, pair.pipeline.get("data", "window")
+    if pair.pipeline.is_faulty(("split",)) or pair.pipeline.is_faulty(("data", "window")):
+        return
+    for part in ("valid", "test"):
+        if part in split and duration_us(split[part]) == 0:
+            yield ("split", part), "P011", "a window of no length", "Give at least 1d."
+    held_out = sum(duration_us(split.get(k, "0s")) for k in ("valid", "test", "embargo", "embargo"))
+    if window is not None and duration_us(window) <= held_out:
+        text = f"{window} are not longer than validation, test and embargoes together"
+        yield ("data", "window"), "P011", text, "Lengthen the window."
+    path = pair.pipeline.get("data", "rows", "path")
+    if window is not None and path is not None and "{date}" not in path:
         fix = "Put `{date}` in data.rows.path, or remove the window."
         yield ("data", "window"), "P011", "a window needs daily partitions", fix
 
 
-def _tasks_are_known(pipeline: Pipeline, spec: FeatureSpec) -> Iterator[Fault]:
-    tasks = [label.name for label in spec.sources[pipeline.data.source].labels]
-    named: dict[Loc, Iterable[str]] = {
-        ("objectives", "tasks"): pipeline.objectives.tasks,
-        ("gate", "margins"): pipeline.gate.margins,
-        ("gate", "floors"): pipeline.gate.floors,
-    }
-    for loc, names in named.items():
-        for name in names:
-            if name not in tasks:
-                yield (*loc, name), "P012", f"unknown task {name!r}{did_you_mean(name, tasks)}", ""
-    listed = {("gate", "ungated"): pipeline.gate.ungated, ("scoring", "columns"): ()}
-    listed[("scoring", "columns")] = pipeline.scoring.columns or ()
-    for (block, key), entries in listed.items():
-        for i, name in enumerate(entries):
-            if name not in tasks:
-                text = f"unknown task {name!r}{did_you_mean(name, tasks)}"
-                yield (block, key, i), "P012", text, ""
-    weights = [pipeline.objectives.weight(t) for t in tasks]
-    if not any(w > 0 for w in weights):
-        yield ("objectives", "tasks"), "P012", "every task has weight 0", "Give one a weight."
+def source_exists(pair: Pair) -> Iterator[Fault]:
+    """P010: `data.source` is a source of the spec."""
+    name, known = pair.pipeline.get("data", "source"), pair.spec.get("sources") or {}
+    if name is not None and pair.name is None and ("sources",) not in pair.spec.faulty:
+        text = f"unknown source {name!r}{did_you_mean(name, known)}"
+        yield ("data", "source"), "P010", text, ""
 
 
-def _every_task_is_gated(pipeline: Pipeline, spec: FeatureSpec) -> Iterator[Fault]:
-    gate = pipeline.gate
-    for label in spec.sources[pipeline.data.source].labels:
-        if label.name not in gate.margins and label.name not in gate.ungated:
-            fix = f"Add gate.margins.{label.name}, or list it in gate.ungated."
-            yield ("gate", "margins"), "P013", f"task {label.name!r} has no guardrail", fix
-    for task, margins in gate.margins.items():
-        if margins.auc is None and margins.ne is None:
-            yield ("gate", "margins", task), "P013", "no margin is set", "Set `auc`, `ne` or both."
+def files_match_the_source(pair: Pair) -> Iterator[Fault]:
+    """P011: files for exactly the side tables and logs of the source; a time for a split by time."""
+    if pair.name is None:
+        return
+    where: Loc = ("sources", pair.name)
+    sides = {j["side"] for _, j in list_of(pair.source, where, "joins") if "side" in j}
+    for block, names in (("sides", sides), ("events", set(pair.source.get("events", {})))):
+        given = set(pair.pipeline.get("data", block) or {})
+        if pair.spec.is_faulty((*where, "joins" if block == "sides" else block)):
+            continue
+        unknown = sorted(given - names)
+        meant = {closest(name, names - given) for name in unknown}
+        for name in sorted(names - given - meant):
+            fix = f"Add data.{block}.{name}: {{path: ...}}."
+            yield ("data", block), "P011", f"no files for {name!r}, which the spec reads", fix
+        for name in unknown:
+            hint = did_you_mean(name, names - given)
+            text = f"source {pair.name!r} reads no {name!r}{hint}"
+            yield ("data", block, name), "P011", text, "" if hint else "Remove it."
+    has_time = "time" in pair.source.get("keys", {}) or pair.spec.is_faulty((*where, "keys"))
+    if pair.pipeline.get("split") is not None and not has_time:
+        fix = "Add it, or remove `split` to use the spec's."
+        text = f"a split counted back in time needs keys.time of source {pair.name!r}"
+        yield ("split",), "P011", text, fix
 
 
-def _slices_are_ids(pipeline: Pipeline, spec: FeatureSpec) -> Iterator[Fault]:
-    layout = compile_layout(spec, pipeline.data.source)
-    known = [bag.name for bag in layout.bags if not bag.is_list]
-    for i, name in enumerate(pipeline.evaluation.slices):
-        if name not in known:
+def tasks_exist(pair: Pair) -> Iterator[Fault]:
+    """P012: every name of a task is a label of the source; some task has a weight."""
+    if pair.tasks is None:
+        return
+    objectives = pair.pipeline.named("objectives", "tasks")
+    named: list[tuple[Loc, Iterable[str]]] = [
+        (("objectives", "tasks"), objectives),
+        (("gate", "margins"), pair.pipeline.get("gate", "margins") or {}),
+        (("gate", "floors"), pair.pipeline.get("gate", "floors") or {}),
+    ]
+    uses = [((*loc, name), name) for loc, names in named for name in names]
+    for loc in (("gate", "ungated"), ("scoring", "columns")):
+        uses += [((*loc, i), n) for i, n in enumerate(pair.pipeline.get(*loc) or ())]
+    for at, name in uses:
+        if name is not None and name not in pair.tasks:
+            yield at, "P012", f"unknown task {name!r}{did_you_mean(name, pair.tasks)}", ""
+    if all(objectives.get(task, {}).get("weight", 1) == 0 for task in pair.tasks):
+        text = "every task has weight 0: there is nothing to learn"
+        yield ("objectives", "tasks"), "P012", text, "Give one a weight."
+
+
+def every_task_is_gated(pair: Pair) -> Iterator[Fault]:
+    """P013: a task has a margin or is listed as ungated; a misspelt one counts as meant."""
+    if pair.tasks is None or pair.pipeline.is_faulty(("gate",)):
+        return
+    margins = pair.pipeline.get("gate", "margins") or {}
+    gated = {*margins, *(pair.pipeline.get("gate", "ungated") or ())}
+    meant = {closest(n, set(pair.tasks) - gated) for n in gated - set(pair.tasks) if n}
+    for task in pair.tasks:
+        if task not in gated | meant:
+            fix = f"Add gate.margins.{task}, or list it in gate.ungated."
+            yield ("gate", "margins"), "P013", f"task {task!r} has no margin", fix
+
+
+def slices_are_ids(pair: Pair) -> Iterator[Fault]:
+    """P014: slices are features of one id per row that the source sees."""
+    if pair.name is None or pair.spec.is_faulty(("features",)):
+        return
+    features = [f for _, f in pair.spec.listed("features") if pair.name in pair.spec.sources_of(f)]
+    known = [f["name"] for f in features if f["kind"] != "id_list" and "table" in f]
+    for i, name in enumerate(pair.pipeline.get("evaluation", "slices") or ()):
+        if name is not None and name not in known:
             text = f"{name!r} is not an id feature{did_you_mean(name, known)}"
             yield ("evaluation", "slices", i), "P014", text, ""
 
 
-def _cron_has_five_fields(pipeline: Pipeline, spec: FeatureSpec) -> Iterator[Fault]:
-    del spec
-    schedule = pipeline.schedule
-    if schedule and not re.fullmatch(r"\S+(\s+\S+){4}", schedule.retrain.cron.strip()):
-        text = f"a cron line has five fields, found {schedule.retrain.cron!r}"
-        yield ("schedule", "retrain", "cron"), "P014", text, "For example `0 3 * * *`."
-
-
-_RULES: tuple[Callable[[Pipeline, FeatureSpec], Iterator[Fault]], ...] = (
-    _files_match_source,
-    _tasks_are_known,
-    _every_task_is_gated,
-    _slices_are_ids,
-    _cron_has_five_fields,
+_WITHIN: tuple[Callable[[Pair], Iterator[Fault]], ...] = (
+    every_margin_has_a_bound,
+    schedule_can_be_parsed,
+    files_hold_no_secrets,
+    split_fits_the_window,
+)
+_AGAINST_SPEC: tuple[Callable[[Pair], Iterator[Fault]], ...] = (
+    source_exists,
+    files_match_the_source,
+    tasks_exist,
+    every_task_is_gated,
+    slices_are_ids,
 )

@@ -35,6 +35,7 @@ class Learner:
         config = pipeline.training
         self.layout = layout
         self._chain = pipeline.model.chain
+        self._rates = config
         self._weights = torch.tensor([pipeline.objectives.weight(t) for t in layout.task_names])
         self.model = build_model(layout, pipeline.model, config.seed)
         self.tables, self.fused = shard(self.model.embeddings, config.sparse, torch.device("cpu"))
@@ -45,6 +46,14 @@ class Learner:
         self.dense = torch.optim.AdamW(
             self._dense, lr=config.dense.lr, weight_decay=config.dense.weight_decay
         )
+
+    def scale_rates(self, share: float) -> None:
+        """Set both learning rates to this share of the configured ones."""
+        self.dense.param_groups[0]["lr"] = share * self._rates.dense.lr
+        for group in self.fused.param_groups:
+            group["lr"] = share * self._rates.sparse.lr
+        # The kernel reads a changed rate only when its optimiser steps; no gradient is held there.
+        self.fused.step()
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Losses float32[T] and their presence bool[T] of a batch."""

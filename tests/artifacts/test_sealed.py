@@ -1,10 +1,11 @@
+import hashlib
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_mtl.artifacts.sealed import canonical, seal, unseal
+from recsys_mtl.artifacts.sealed import seal, unseal
 from recsys_mtl.errors import IntegrityError
 
 HERE = Path("MANIFEST.json")
@@ -19,13 +20,16 @@ values = st.recursive(
 )
 
 
-def test_canonical_sorts_keys_and_drops_spaces():
-    assert canonical({"b": [1, 2.5], "a": None}) == b'{"a":null,"b":[1,2.5]}'
+def test_a_record_carries_the_sha256_of_its_canonical_form():
+    digest = hashlib.sha256(b'{"a":[1,2.5],"b":null}').hexdigest()
+    assert seal({"b": None, "a": [1, 2.5]}) == (
+        b'{"a":[1,2.5],"b":null,"sha256":"' + digest.encode() + b'"}\n'
+    )
 
 
-def test_canonical_refuses_nan():
+def test_a_number_that_is_not_finite_is_not_sealed():
     with pytest.raises(ValueError):
-        canonical({"auc": float("nan")})
+        seal({"auc": float("nan")})
 
 
 @given(st.dictionaries(st.text().filter(lambda key: key != "sha256"), values))

@@ -14,24 +14,34 @@ def table(buckets: int, dim: int = 4) -> Table:
 
 
 def make_layout(topic_dim: int = 4) -> Layout:
-    """Plain tables user and topic; table video is read by bags and by two sequences."""
+    """Plain tables user, hour and topic; video and genre are read by sequences, video by bags too.
+
+    The order of tables is neither that of the bags nor that of the sequence fields.
+    """
     return Layout(
-        tables={"user": table(20), "video": table(30), "topic": table(9, topic_dim)},
+        tables={
+            "user": table(20),
+            "genre": table(12),
+            "video": table(30),
+            "hour": table(24),
+            "topic": table(9, topic_dim),
+        },
         bags=(
             Bag("user_id", "user", "sum", is_list=False),
-            Bag("likes_topics", "topic", "mean", is_list=True),
+            Bag("liked_topics", "topic", "mean", is_list=True),
+            Bag("hour", "hour", "sum", is_list=False),
             Bag("topic", "topic", "sum", is_list=False),
             Bag("video_id", "video", "sum", is_list=False),
             Bag("saved", "video", "mean", is_list=True),
         ),
-        num_plain_bags=3,
+        num_plain_bags=4,
         dense=("age", "price"),
         sequences=(
             SequenceInput(
                 "clicks",
                 "click",
                 6,
-                {"clicks__video": "video", "clicks__topic": "video"},
+                {"clicks__video": "video", "clicks__genre": "genre"},
                 {"clicks__video": "video_id"},
             ),
             SequenceInput("buys", "buy", 3, {"buys__video": "video"}, {}),

@@ -17,12 +17,13 @@ def hand_rows() -> pa.Table:
             "key__group": [7, 8],
             "key__time": [100, 200],
             "user_id": [1, 2],
-            "likes_topics": pa.array([[3, 4], []], int_list),
+            "liked_topics": pa.array([[3, 4], []], int_list),
+            "hour": [5, 6],
             "topic": [5, 6],
             "video_id": [7, 8],
             "saved": pa.array([[9], [10, 11]], int_list),
             "clicks__video": pa.array([[12, 13], [14]], int_list),
-            "clicks__topic": pa.array([[22, 23], [24]], int_list),
+            "clicks__genre": pa.array([[22, 23], [24]], int_list),
             "buys__video": pa.array([[], [15]], int_list),
             "age": pa.array([0.5, -1.0], pa.float32()),
             "price": pa.array([2.0, 3.0], pa.float32()),
@@ -37,9 +38,9 @@ def hand_rows() -> pa.Table:
 def test_values_are_key_major_and_lengths_follow() -> None:
     batch = to_batch(hand_rows(), make_layout())
     assert batch.bags is not None
-    assert batch.bags.keys() == ["user_id", "likes_topics", "topic", "video_id", "saved"]
-    assert batch.bags.values().tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
-    assert batch.bags.lengths().tolist() == [1, 1, 2, 0, 1, 1, 1, 1, 1, 2]
+    assert batch.bags.keys() == ["user_id", "liked_topics", "hour", "topic", "video_id", "saved"]
+    assert batch.bags.values().tolist() == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 9, 10, 11]
+    assert batch.bags.lengths().tolist() == [1, 1, 2, 0, 1, 1, 1, 1, 1, 1, 1, 2]
     clicks = batch.sequences["clicks"]
     assert clicks.values().tolist() == [12, 13, 14, 22, 23, 24]
     assert clicks.lengths().tolist() == [2, 1, 2, 1]
@@ -101,5 +102,5 @@ def test_nulls_are_refused(column: str) -> None:
 
 
 def test_an_absent_column_is_refused_by_name() -> None:
-    with pytest.raises(KeyError, match="clicks__topic"):
-        to_batch(make_rows(3).drop_columns(["clicks__topic"]), make_layout())
+    with pytest.raises(KeyError, match="clicks__genre"):
+        to_batch(make_rows(3).drop_columns(["clicks__genre"]), make_layout())

@@ -26,7 +26,9 @@ def test_buffers_hold_every_wanted_group_once(rows: list[int], seed: int, capaci
     assert sorted(held, key=lambda g: g.index) == [g for g in groups if g.rows]
     assert all(b.rows >= capacity for b in buffers[:-1])
     assert all(b.rows - b.groups[-1].rows < capacity for b in buffers)
-    assert [b.first_row for b in buffers] == np.cumsum([0, *(b.rows for b in buffers)])[:-1].tolist()
+    assert [b.first_row for b in buffers] == np.cumsum([0, *(b.rows for b in buffers)])[
+        :-1
+    ].tolist()
 
 
 def test_order_depends_on_seed_epoch_and_buffer_only() -> None:

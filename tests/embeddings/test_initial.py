@@ -34,8 +34,8 @@ def test_weights_depend_on_name_and_seed() -> None:
 def test_other_tables_do_not_change_a_table() -> None:
     layout = make_layout()
     fewer = type(layout)(
-        tables={"video": layout.tables["video"]},
-        bags=layout.bags[3:],
+        tables={name: layout.tables[name] for name in ("video", "genre")},
+        bags=layout.bags[4:],
         num_plain_bags=0,
         dense=(),
         sequences=layout.sequences,

@@ -17,7 +17,7 @@ def sharded(seed: int, device: torch.device = META):
 
 
 def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert list(a) == list(b) == ["user", "video", "topic"]
+    assert list(a) == list(b) == ["user", "genre", "video", "hour", "topic"]
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 

@@ -36,10 +36,10 @@ def rows_with(**lists: list[list[int]]) -> pa.Table:
 
 
 def test_bags_are_pooled_as_declared() -> None:
-    rows = rows_with(likes_topics=[[1, 5], []], saved=[[2, 4, 9], []], video_id=[8, 0])
+    rows = rows_with(liked_topics=[[1, 5], []], saved=[[2, 4, 9], []], video_id=[8, 0])
     embedded = counting()(to_batch(rows, make_layout()))
-    assert list(embedded.bags) == ["user_id", "likes_topics", "topic", "video_id", "saved"]
-    assert first(embedded.bags["likes_topics"]) == [3, 0]
+    assert list(embedded.bags) == ["user_id", "liked_topics", "hour", "topic", "video_id", "saved"]
+    assert first(embedded.bags["liked_topics"]) == [3, 0]
     assert first(embedded.bags["saved"]) == [5, 0]
     assert first(embedded.bags["video_id"]) == [8, 0]
     assert first(embedded.bags["user_id"]) == rows.column("user_id").to_pylist()
@@ -47,13 +47,13 @@ def test_bags_are_pooled_as_declared() -> None:
 
 def test_sequences_are_left_padded_with_exact_zeros() -> None:
     rows = rows_with(
-        clicks__video=[[3], [4, 5, 6]], clicks__topic=[[7], [8, 9, 10]], buys__video=[[], [2]]
+        clicks__video=[[3], [4, 5, 6]], clicks__genre=[[7], [8, 9, 10]], buys__video=[[], [2]]
     )
     embedded = counting()(to_batch(rows, make_layout()))
     clicks = embedded.sequences["clicks"]
     assert clicks.mask.tolist() == [[False, False, True], [True, True, True]]
     assert first(clicks.fields["clicks__video"]) == [[0, 0, 3], [4, 5, 6]]
-    assert first(clicks.fields["clicks__topic"]) == [[0, 0, 7], [8, 9, 10]]
+    assert first(clicks.fields["clicks__genre"]) == [[0, 0, 7], [8, 9, 10]]
     assert clicks.fields["clicks__video"][0, :2].eq(0).all()
     buys = embedded.sequences["buys"]
     assert first(buys.fields["buys__video"]) == [[0], [2]]
@@ -94,19 +94,21 @@ def test_hook_sees_the_output_of_each_collection_in_training_only() -> None:
     assert seen == []
     embeddings(make_batch(4))
     plain, joint = seen
-    assert plain.shape == (4, 12)
-    assert joint.shape[1] == 4
+    assert plain.shape == (4, 16)
+    assert joint.shape[1] == 8
     assert plain.requires_grad and joint.requires_grad
 
 
 @pytest.mark.parametrize("kept", ["numbers", "plain bags", "sequences"])
 def test_a_layout_may_lack_kinds_of_input(kept: str) -> None:
     full = make_layout()
-    bags = full.bags[:3] if kept == "plain bags" else ()
+    bags = full.bags[:4] if kept == "plain bags" else ()
     layout = Layout(
-        tables={n: t for n, t in full.tables.items() if (n == "video") == (kept == "sequences")}
-        if kept != "numbers"
-        else {},
+        tables={
+            name: table
+            for name, table in full.tables.items()
+            if kept == ("sequences" if name in ("video", "genre") else "plain bags")
+        },
         bags=bags,
         num_plain_bags=len(bags),
         dense=full.dense,

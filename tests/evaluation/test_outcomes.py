@@ -50,8 +50,8 @@ def test_rows_are_sorted_by_time_then_row_id_with_everything_moved_along():
         [1, 0, 0], [1, 0, 0], [0, 0, 0], key__time=np.array([5, 5, 1]), key__row_id=["b", "a", "c"]
     )
     probs = np.array([[0.1, 0.2, 0.9], [0.3, 0.4, 0.5], [0.6, 0.7, 0.8]])
-    slices = {"tab": pa.chunked_array([[3, None, 4]])}
-    table = prediction_rows(rows, slices, probs, LAYOUT)
+    rows = rows.append_column("slice__tab", pa.array(["3", "(missing)", "4"]))
+    table = prediction_rows(rows, probs, LAYOUT)
     assert table["row_id"].to_pylist() == ["c", "a", "b"]
     assert table["slice__tab"].to_pylist() == ["4", "(missing)", "3"]
     assert table["p__rate"].to_pylist() == [0.6, 0.3, 0.1]
@@ -66,4 +66,4 @@ def test_what_is_no_probability_is_refused(value):
     probs = np.full((1, 3), 0.5)
     probs[0, 1] = value
     with pytest.raises(IntegrityError, match="1 values of 'buy'"):
-        prediction_rows(encoded([1], [1], [1]), {}, probs, LAYOUT)
+        prediction_rows(encoded([1], [1], [1]), probs, LAYOUT)

@@ -1,0 +1,35 @@
+"""The model that MLflow loads: assembled rows in, one probability per task out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow.pyfunc
+import pyarrow as pa
+from mlflow.models import set_model
+
+from recsys_mtl.registry.bundle import load_bundle
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Scorer(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # untyped there
+    """Scores assembled rows with a bundle."""
+
+    def load_context(self, context: Any) -> None:
+        """Load and verify the bundle."""
+        self.bundle = load_bundle(Path(context.artifacts["bundle"]))
+
+    def predict(
+        self, context: Any, model_input: "pd.DataFrame", params: dict[str, Any] | None = None
+    ) -> "pd.DataFrame":
+        """Probability of each task for each row."""
+        import pandas as pd
+
+        del context, params
+        rows = pa.Table.from_pandas(model_input, preserve_index=False)
+        probs = self.bundle.predict(self.bundle.encode(rows))
+        return pd.DataFrame(probs, columns=list(self.bundle.layout.task_names))
+
+
+set_model(Scorer())
