@@ -159,7 +159,7 @@ def _slice_tables(slices: Mapping[str, Any]) -> list[str]:
         tasks = list(dict.fromkeys(task for by_task in values.values() for task in by_task))
         rows = []
         for value, by_task in values.items():
-            some = next(iter(next(iter(by_task.values())).values()), {})
+            some = next(iter(by_task.values())).get("auc", {})
             cells = [
                 _interval(by_task[t].get("auc", {}), 3) if t in by_task else "-" for t in tasks
             ]

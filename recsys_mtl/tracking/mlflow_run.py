@@ -47,10 +47,13 @@ def tracking_uri(home: Path, uri: str | None) -> str:
 def quiet_mlflow() -> None:
     """Let MLflow speak on errors only, and never load a pickle."""
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["GIT_PYTHON_REFRESH"] = "quiet"
+    import mlflow  # noqa: F401  # it sets its own log levels when it is imported
+
     for name in ("mlflow", "alembic", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="mlflow")
+    warnings.filterwarnings("ignore", message=".*Add type hints to the `predict`")
 
 
 class Tracker:

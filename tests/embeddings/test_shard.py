@@ -131,7 +131,7 @@ def test_another_plan_permutes_keys_but_not_outputs(monkeypatch: pytest.MonkeyPa
     usual, _ = sharded()
     expected = outputs(usual(batch))
     plan_with(
-        monkeypatch, {**dict.fromkeys(make_layout().tables, "table_wise"), "hour": "row_wise"}
+        monkeypatch, {**dict.fromkeys(make_layout().tables, "table_wise"), "topic": "row_wise"}
     )
     other, _ = sharded()
     order = other.module.bags(batch.bags.split([4, 2])[0]).keys()
