@@ -1,11 +1,13 @@
 """Evaluation as a stage: the holdout through a bundle's own transform and weights."""
 
-from collections.abc import Callable
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +17,7 @@ from recsys_mtl.artifacts.commit import (
     entry_of,
     make_dir,
     read_table,
+    sha256_file,
     write_table,
 )
 from recsys_mtl.artifacts.lock import stage_lock
@@ -24,20 +27,22 @@ from recsys_mtl.artifacts.receipts import Receipt, committed, part_name, write_r
 from recsys_mtl.artifacts.runkey import run_key, stage_dir
 from recsys_mtl.artifacts.sealed import canonical
 from recsys_mtl.engines import make_engine
-from recsys_mtl.errors import DataError, Problem
+from recsys_mtl.errors import ConfigError, DataError, Problem
 from recsys_mtl.evaluation.measure import measure
-from recsys_mtl.evaluation.oracle import against_oracle, read_truth
+from recsys_mtl.evaluation.oracle import against_oracle, read_truth, truth_files
 from recsys_mtl.evaluation.outcomes import prediction_rows
+from recsys_mtl.evaluation.window import shards_from
 from recsys_mtl.ingest.assemble import SourceContext, encode_rows
+from recsys_mtl.ingest.hashing import h64
 from recsys_mtl.ingest.job import Inputs, resolve_inputs, silent, source_context
 from recsys_mtl.ingest.splits import TEST
 from recsys_mtl.registry.bundle import Bundle, loaded_bundle
-from recsys_mtl.registry.predictions import MISSING, ROW_ID, TIME, slice_column
-from recsys_mtl.spec.fingerprint import fingerprint
+from recsys_mtl.registry.predictions import GROUP, MISSING, ROW_ID, TIME, slice_column
 from recsys_mtl.spec.layout import SPLIT
 from recsys_mtl.spec.load import Loaded
 
 METRICS, CALIBRATION, ORACLE = "metrics.json", "calibration.json", "oracle.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,8 @@ class PredictTask:
     ctx: SourceContext
     bundle_dir: Path
     bundle_sha: str
-    slices: tuple[str, ...]
+    slices: Mapping[str, str]
+    """Slicing feature to its assembled column."""
     out: Path
     root: Path
 
@@ -68,11 +74,10 @@ def predict_shard(task: PredictTask) -> Receipt:
     assembled, encoded = encode_rows(task.shard, task.ctx, bundle.fit)
     is_test = pa.array(encoded[SPLIT].to_numpy() == TEST)
     encoded, raw = encoded.filter(is_test), assembled.table.filter(is_test)
-    columns = {f.name: f.column or f.name for f in bundle.spec.features_of(bundle.source)}
     probs = bundle.predict(encoded)
-    for name in task.slices:
-        values = pc.fill_null(pc.cast(raw[columns[name]], pa.string()), MISSING)
-        encoded = encoded.append_column(slice_column(name), values)
+    for feature, column in task.slices.items():
+        values = pc.fill_null(pc.cast(raw[column], pa.string()), MISSING)
+        encoded = encoded.append_column(slice_column(feature), values)
     rows = prediction_rows(encoded, probs, bundle.layout)
     path = task.out / part_name(task.index, task.count, ".parquet")
     receipt = Receipt(
@@ -96,9 +101,12 @@ def evaluate(
 ) -> Manifest:
     """Predict the test rows of a window and measure, or return what is published.
 
+    Rows and split are the pipeline's, so that two bundles meet on the same holdout; ids and
+    numbers go through the bundle's own spec and fit state, as in scoring.
+
     Args:
-        loaded: the pipeline; its split says which rows are the holdout.
-        bundle: candidate or champion; rows go through its own spec and fit state.
+        loaded: the pipeline.
+        bundle: candidate or champion.
         interval_end: end of the window; the newest partition when absent.
         progress: called per finished shard.
 
@@ -107,87 +115,138 @@ def evaluate(
         `calibration.json`, and `oracle.json` in simulated worlds.
 
     Raises:
+        ConfigError: if the bundle was made for another source.
         DataError: if there is no test row, or a row does not fit the bundle's spec.
+        IntegrityError: if the bundle predicts anything but probabilities.
     """
+    if bundle.source != loaded.pipeline.data.source:
+        message = f"is {loaded.pipeline.data.source!r}, but the bundle predicts {bundle.source!r}"
+        raise ConfigError(Problem("data.source", message, "Evaluate it with its own pipeline."))
     inputs = resolve_inputs(loaded, interval_end)
-    settings = {
-        "evaluation": loaded.pipeline.evaluation.model_dump(mode="json"),
-        "split": loaded.pipeline.split.model_dump() if loaded.pipeline.split else None,
-        "interval": inputs.interval.as_json() if inputs.interval else None,
-        "shard_rows": loaded.pipeline.ingest.shard_rows,
-    }
+    truth = truth_files(loaded, interval_end)
     key = run_key(
         "evaluate",
         data_fp=inputs.data_fp,
+        oracle_fp=" ".join(sha256_file(path) for path in truth),
         bundle=bundle.sha,
-        settings=canonical(settings).decode(),
+        settings=canonical(_settings(loaded, inputs)).decode(),
     )
     out = stage_dir(loaded.home, loaded.pipeline.name, "evaluate", key)
     with stage_lock(out):
         if is_published(out):
             return open_artifact(out)
         make_dir(out)
-        receipts = _predict(loaded, bundle, inputs, out, progress)
-        rows = pa.concat_tables(read_table(out / e.path) for r in receipts for e in r.files)
-        if rows.num_rows == 0:
-            fix = "Check the interval and the split."
-            raise DataError(Problem("test rows", "there are none to evaluate on", fix, "D041"))
-        entries = [e for r in receipts for e in (*r.files, write_receipt(out, r))]
-        truth = _truth(loaded, interval_end)
-        entries += _reports(loaded, bundle, truth, rows, out)
-        verify_plan(inputs.plan)
-        return publish(out, entries, {"run_key": key, **_facts(bundle, inputs, rows)})
+        entries, facts = _make(loaded, bundle, inputs, truth, out, progress)
+        return publish(out, entries, {"run_key": key, **facts})
+
+
+def _make(
+    loaded: Loaded,
+    bundle: Bundle,
+    inputs: Inputs,
+    truth: Sequence[Path],
+    out: Path,
+    progress: Callable[..., None],
+) -> tuple[list[FileEntry], dict[str, Any]]:
+    """Write everything but the manifest; its entries and facts."""
+    slices = _slices(loaded, bundle)
+    receipts = _predict(loaded, bundle, slices, inputs, out, progress)
+    if not any(receipt.rows_out for receipt in receipts):
+        fix = "Choose another --interval-end, or widen the test window."
+        raise DataError(Problem("test rows", "there are none to evaluate on", fix, "D041"))
+    rows = pa.concat_tables(read_table(out / e.path) for r in receipts for e in r.files)
+    tasks, max_slices = bundle.layout.task_names, loaded.pipeline.evaluation.max_slices
+    metrics, calibration = measure(rows, tasks, list(slices), max_slices)
+    reports: dict[str, Mapping[str, Any]] = {METRICS: metrics, CALIBRATION: calibration}
+    if truth:
+        reports[ORACLE] = against_oracle(rows, read_truth(loaded, truth), tasks)
+    entries = [e for r in receipts for e in (*r.files, write_receipt(out, r))]
+    entries += [_write_json(out / name, report) for name, report in reports.items()]
+    verify_plan(inputs.plan)
+    return entries, {"slices": list(slices), **_facts(loaded, bundle, inputs, rows)}
+
+
+def _settings(loaded: Loaded, inputs: Inputs) -> dict[str, Any]:
+    """What decides the bytes of an evaluation besides data and bundle."""
+    pipeline = loaded.pipeline
+    return {
+        "evaluation": pipeline.evaluation.model_dump(mode="json"),
+        "source": pipeline.data.source,
+        "split": (pipeline.split or loaded.spec.split).model_dump(mode="json"),
+        "interval": inputs.interval.as_json() if inputs.interval else None,
+        "utc_offset": pipeline.data.utc_offset,
+        "shard_rows": pipeline.ingest.shard_rows,
+    }
+
+
+def _slices(loaded: Loaded, bundle: Bundle) -> dict[str, str]:
+    """Slicing features that the bundle's spec has, and their assembled columns."""
+    columns = {f.name: f.column or f.name for f in bundle.spec.features_of(bundle.source)}
+    wanted = loaded.pipeline.evaluation.slices
+    absent = [name for name in wanted if name not in columns]
+    if absent:
+        _log.warning("not sliced by %s: the bundle has no such feature", ", ".join(absent))
+    return {name: columns[name] for name in wanted if name in columns}
 
 
 def _predict(
-    loaded: Loaded, bundle: Bundle, inputs: Inputs, out: Path, progress: Callable[..., None]
+    loaded: Loaded,
+    bundle: Bundle,
+    slices: Mapping[str, str],
+    inputs: Inputs,
+    out: Path,
+    progress: Callable[..., None],
 ) -> list[Receipt]:
-    names = loaded.pipeline.evaluation.slices
+    """Predict all shards that may hold test rows; receipts in their order."""
+    # A bundle of an older spec must not move the holdout: the split is the pipeline's.
+    spec = bundle.spec.model_copy(update={"split": loaded.spec.split})
     with (
-        source_context(loaded, bundle.spec, inputs.files, inputs.interval, out, True) as ctx,
+        source_context(loaded, spec, inputs.files, inputs.interval, out, True) as ctx,
         make_engine(loaded.pipeline.ingest) as engine,
     ):
-        shards = inputs.plan.tasks
-        rest = (len(shards), ctx, bundle.dir, bundle.sha, names, out, inputs.files.root)
+        shards = list(inputs.plan.tasks)
+        if ctx.bounds is not None:
+            shards = shards_from(shards, ctx.source_spec.keys, ctx.bounds.test_us)
+        rest = (len(shards), ctx, bundle.dir, bundle.sha, slices, out, inputs.files.root)
         tasks = [PredictTask(shard, *rest) for shard in shards]
-        receipts = []
+        receipts: list[Receipt] = []
         for receipt in engine.map(predict_shard, tasks):
             receipts.append(receipt)
-            progress(len(receipts), len(tasks))
+            progress(len(receipts), len(tasks), rows=sum(r.rows_out for r in receipts))
     return sorted(receipts, key=lambda r: r.index)
 
 
-def _truth(loaded: Loaded, interval_end: str | None) -> pa.Table | None:
-    files = loaded.pipeline.evaluation.oracle
-    return None if files is None else read_truth(loaded, interval_end, files)
+def _write_json(path: Path, report: Mapping[str, Any]) -> FileEntry:
+    # Keys are not sorted: slices stay in order of their rows, tasks in that of the spec.
+    atomic_write(path, json.dumps(report, allow_nan=False).encode() + b"\n")
+    return entry_of(path, path.parent)
 
 
-def _reports(
-    loaded: Loaded, bundle: Bundle, truth: pa.Table | None, rows: pa.Table, out: Path
-) -> list[FileEntry]:
-    config = loaded.pipeline.evaluation
-    metrics, calibration = measure(rows, bundle.layout.task_names, config.slices, config.max_slices)
-    reports: dict[str, Any] = {METRICS: metrics, CALIBRATION: calibration}
-    if truth is not None:
-        reports[ORACLE] = against_oracle(rows, truth, bundle.layout.task_names)
-    for name, report in reports.items():
-        atomic_write(out / name, canonical(report))
-    return [entry_of(out / name, out) for name in reports]
-
-
-def _facts(bundle: Bundle, inputs: Inputs, rows: pa.Table) -> dict[str, Any]:
+def _facts(loaded: Loaded, bundle: Bundle, inputs: Inputs, rows: pa.Table) -> dict[str, Any]:
+    """Meta data: what was predicted by what; the gate compares it."""
     keys = bundle.spec.sources[bundle.source].keys
     time = rows[TIME].to_numpy()
-    ids = rows[ROW_ID].to_numpy()
     return {
         "tasks": list(bundle.layout.task_names),
+        "source": bundle.source,
         "bundle_sha": bundle.sha,
         "input_fp": bundle.lineage["input_fp"],
+        "fit_fp": bundle.lineage["fit_fp"],
         "data_fp": inputs.data_fp,
-        "holdout_fp": fingerprint([len(ids), np.sort(ids).tolist()]),
+        "holdout_fp": holdout_fp(rows),
+        "interval": inputs.interval.as_json() if inputs.interval else None,
         "has_group": keys.group is not None,
-        "split_policy": bundle.spec.split.policy,
+        "split_policy": "time" if loaded.pipeline.split else loaded.spec.split.policy,
         "min_time_us": int(time.min()) if keys.time else None,
         "max_time_us": int(time.max()) if keys.time else None,
         "rows": rows.num_rows,
     }
+
+
+def holdout_fp(predictions: pa.Table) -> str:
+    """Fingerprint of row ids, groups, times, labels and masks: all but predictions and slices."""
+    digest = hashlib.sha256(h64(predictions[ROW_ID], 0).tobytes())
+    for name in predictions.column_names:
+        if name in (GROUP, TIME) or name.startswith(("label__", "mask__")):
+            digest.update(name.encode() + b"\0" + predictions[name].to_numpy().tobytes())
+    return digest.hexdigest()

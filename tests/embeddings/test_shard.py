@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from batches.encoded import make_batch, make_layout, make_rows
 from torch import Tensor
 from torchrec.distributed.planner import ParameterConstraints
 
@@ -13,8 +14,6 @@ from recsys_mtl.embeddings.state import plain_state, unwrapped
 from recsys_mtl.embeddings.tables import Embeddings
 from recsys_mtl.errors import IntegrityError
 from recsys_mtl.spec.pipeline import SparseOptim
-
-from batches.encoded import make_batch, make_layout, make_rows
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 LR = 0.1

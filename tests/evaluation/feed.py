@@ -1,57 +1,42 @@
-"""A small simulated feed, its pipeline, and a model with known predictions."""
+"""A small simulated feed, its pipeline, and a bundle that was hardly trained."""
 
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
+import pyarrow.parquet as pq
 
-from recsys_mtl.ingest.fit import FitState
-from recsys_mtl.ingest.job import ingest
+from recsys_mtl.ingest.job import ingest, silent
+from recsys_mtl.registry.bundle import build_bundle, load_bundle
 from recsys_mtl.simulate.short_video import WorldConfig, write_world
-from recsys_mtl.spec.layout import compile_layout
 from recsys_mtl.spec.load import load_pipeline
+from recsys_mtl.training.job import train
 
 PIPELINE = Path(__file__).parents[2] / "pipelines" / "short_video.yaml"
 WORLD = WorldConfig(num_users=120, num_videos=40, num_days=5, rows_per_day=600)
+SMALL = {
+    "ingest.engine": "local",
+    "ingest.workers": 1,
+    "ingest.shard_rows": 250,
+    "split.test": "1d",
+    "training.epochs": 1,
+    "training.threads": 1,
+    "model.tower.expert_hidden": "[8]",
+    "model.tower.expert_dim": 8,
+}
 
 
 def make_feed(root):
+    """Days of 600 rows in row groups of 200, so that a day is three shards."""
     root.mkdir()
     write_world(root, WORLD)
+    for path in (root / "impressions").iterdir():
+        pq.write_table(pq.read_table(path), path, row_group_size=200)
 
 
 def load_feed(root, home, *overrides):
-    local = ["ingest.engine=local", "ingest.workers=1", "ingest.shard_rows=400"]
-    local += ["split.test=1d", f"data.root={root}", f"home={home}"]
-    return load_pipeline(PIPELINE, [*local, *overrides])
+    settings = {**SMALL, "data.root": root, "home": home}
+    return load_pipeline(PIPELINE, [*(f"{k}={v}" for k, v in settings.items()), *overrides])
 
 
-@dataclass
-class FakeBundle:
-    """Predicts the rate of each video id, end to end; `sha` names it."""
-
-    spec: object
-    fit: FitState
-    source: str = "impressions"
-    sha: str = "a" * 64
-    tilt: float = 0.0
-
-    @cached_property
-    def layout(self):
-        return compile_layout(self.spec, self.source)
-
-    def predict(self, encoded):
-        video = encoded["video_id"].to_numpy() % 17 / 17
-        step = 0.2 + 0.5 * video + self.tilt
-        depth = np.array([_depth(self.layout.parents, t) for t in range(len(self.layout.parents))])
-        return step[:, None] ** (1 + depth)
-
-
-def _depth(parents, task):
-    return 0 if parents[task] < 0 else 1 + _depth(parents, parents[task])
-
-
-def fake_bundle(loaded, **changes):
-    manifest = ingest(loaded, None)
-    return FakeBundle(loaded.spec, FitState.load(manifest.dir / "fit"), **changes)
+def make_bundle(loaded):
+    ingested = ingest(loaded, None)
+    return load_bundle(build_bundle(loaded, ingested, train(loaded, ingested, silent)).dir)

@@ -1,0 +1,60 @@
+"""A small simulated feed that tests of whole stages share; made once per session."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recsys_mtl.simulate.short_video import WorldConfig, write_world
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = WorldConfig(num_users=400, num_videos=40, num_days=6, rows_per_day=1200)
+REALDATA = os.environ.get("RECSYS_REALDATA")
+
+
+@pytest.fixture(scope="session")
+def feed(tmp_path_factory):
+    """Raw logs of a small world; read-only."""
+    root = tmp_path_factory.mktemp("feed")
+    write_world(root, SMALL)
+    return root
+
+
+def write_pipeline(folder: Path, feed: Path, change=None, change_spec=None) -> Path:
+    """A small pipeline on `feed`, with its spec beside it and its artifacts below `folder/out`."""
+    pipeline = yaml.safe_load((ROOT / "pipelines" / "short_video.yaml").read_text())
+    spec = yaml.safe_load((ROOT / "feature_specs" / "short_video.yaml").read_text())
+    pipeline |= {
+        "spec": "spec.yaml",
+        "home": str(folder / "out"),
+        "split": {"valid": "1d", "test": "1d"},
+        "ingest": {"engine": "local", "workers": 1, "shard_rows": 1000},
+        "training": {
+            "seed": 1,
+            "batch_rows": 512,
+            "epochs": 2,
+            "threads": 1,
+            "sparse": {"kind": "rowwise_adagrad", "lr": 0.2},
+            "checkpoint": {"every_steps": 3, "keep": 2},
+        },
+    }
+    pipeline["data"]["root"] = str(feed)
+    pipeline["model"]["tower"] = {"kind": "mmoe", "num_experts": 2, "expert_dim": 16}
+    pipeline["gate"]["floors"] = {}
+    pipeline["gate"] |= {"min_clusters": 50, "min_positives": 20}
+    if change:
+        change(pipeline)
+    if change_spec:
+        change_spec(spec)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    path = folder / "pipeline.yaml"
+    path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def pipeline(tmp_path, feed):
+    """Path of a small pipeline file."""
+    return write_pipeline(tmp_path, feed)
