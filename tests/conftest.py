@@ -9,7 +9,7 @@ import yaml
 from recsys_mtl.simulate.short_video import WorldConfig, write_world
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = WorldConfig(num_users=400, num_videos=40, num_days=6, rows_per_day=1200)
+SMALL = WorldConfig(num_users=300, num_videos=30, num_days=6, rows_per_day=4000)
 REALDATA = os.environ.get("RECSYS_REALDATA")
 
 
@@ -29,14 +29,14 @@ def write_pipeline(folder: Path, feed: Path, change=None, change_spec=None) -> P
         "spec": "spec.yaml",
         "home": str(folder / "out"),
         "split": {"valid": "1d", "test": "1d"},
-        "ingest": {"engine": "local", "workers": 1, "shard_rows": 1000},
+        "ingest": {"engine": "local", "workers": 1, "shard_rows": 4000},
         "training": {
             "seed": 1,
             "batch_rows": 512,
-            "epochs": 2,
+            "epochs": 3,
             "threads": 1,
-            "sparse": {"kind": "rowwise_adagrad", "lr": 0.2},
-            "checkpoint": {"every_steps": 3, "keep": 2},
+            "sparse": {"kind": "rowwise_adagrad", "lr": 0.05},
+            "checkpoint": {"every_steps": 10, "keep": 2},
         },
     }
     pipeline["data"]["root"] = str(feed)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,8 +21,10 @@ from recsys_mtl.ingest.assemble import SourceContext, encode_rows
 from recsys_mtl.ingest.files import resolve_files
 from recsys_mtl.ingest.job import silent, source_context
 from recsys_mtl.registry.bundle import Bundle, loaded_bundle
+from recsys_mtl.spec.interval import Interval
 from recsys_mtl.spec.layout import ROW_ID
 from recsys_mtl.spec.load import Loaded
+from recsys_mtl.spec.pipeline import IngestConfig
 
 CURRENT = "CURRENT.json"
 
@@ -105,15 +108,7 @@ def score(
     file_format: Format = "csv" if files.row_format == "csv" else "parquet"
     plan = make_plan(files.root, files.rows, pipeline.scoring.shard_rows, file_format)
     columns = pipeline.scoring.columns or bundle.layout.task_names
-    facts = {
-        "model": pipeline.name,
-        "version": version,
-        "bundle_sha": bundle.sha,
-        "fit_fp": bundle.lineage["fit_fp"],
-        "input_fp": bundle.lineage["input_fp"],
-        "interval": interval.as_json() if interval else None,
-        "columns": list(columns),
-    }
+    facts = {**_facts(loaded, bundle, version, interval), "columns": list(columns)}
     key = run_key(
         "score", data_fp=plan.fp, side_fp=files.side_fp(), facts=canonical(facts).decode()
     )
@@ -121,17 +116,10 @@ def score(
     with stage_lock(out):
         if not is_published(out):
             make_dir(out)
-            with (
-                source_context(loaded, bundle.spec, files, interval, out, False) as ctx,
-                make_engine(pipeline.ingest) as engine,
-            ):
-                shards = plan.tasks
-                rest = (len(shards), ctx, bundle.dir, bundle.sha, columns, out, files.root)
-                tasks = [ScoreTask(shard, *rest) for shard in shards]
-                receipts = []
-                for receipt in engine.map(score_shard, tasks):
-                    receipts.append(receipt)
-                    progress(len(receipts), len(tasks))
+            with source_context(loaded, bundle.spec, files, interval, out, False) as ctx:
+                rest = (len(plan.tasks), ctx, bundle.dir, bundle.sha, columns, out, files.root)
+                tasks = [ScoreTask(shard, *rest) for shard in plan.tasks]
+                receipts = _score(tasks, pipeline.ingest, progress)
             verify_plan(plan)
             entries = [e for r in receipts for e in (*r.files, write_receipt(out, r))]
             rows = sum(r.rows_out for r in receipts)
@@ -140,3 +128,27 @@ def score(
     pointer = {"run_key": key, "directory": out.name, "manifest_sha": manifest.sha}
     atomic_write(out.parent / CURRENT, canonical(pointer))
     return manifest
+
+
+def _score(
+    tasks: list[ScoreTask], config: IngestConfig, progress: Callable[..., None]
+) -> list[Receipt]:
+    receipts = []
+    with make_engine(config) as engine:
+        for receipt in engine.map(score_shard, tasks):
+            receipts.append(receipt)
+            progress(len(receipts), len(tasks))
+    return receipts
+
+
+def _facts(
+    loaded: Loaded, bundle: Bundle, version: str, interval: Interval | None
+) -> dict[str, Any]:
+    return {
+        "model": loaded.pipeline.name,
+        "version": version,
+        "bundle_sha": bundle.sha,
+        "fit_fp": bundle.lineage["fit_fp"],
+        "input_fp": bundle.lineage["input_fp"],
+        "interval": interval.as_json() if interval else None,
+    }

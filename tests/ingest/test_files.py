@@ -3,12 +3,12 @@
 import shutil
 
 import pytest
-from tests.conftest import write_pipeline
 
 from recsys_mtl.errors import DataError, NothingToDoError
 from recsys_mtl.ingest.files import resolve_files
 from recsys_mtl.spec.interval import DAY_US
 from recsys_mtl.spec.load import load_pipeline
+from tests.conftest import write_pipeline
 
 
 def names(paths):
@@ -22,11 +22,11 @@ def test_without_an_interval_all_partitions_are_read(pipeline):
 
 
 def test_a_window_is_counted_back_and_logs_end_with_it(tmp_path, feed):
-    path = write_pipeline(tmp_path, feed, lambda p: p["data"].update(window="2d"))
+    path = write_pipeline(tmp_path, feed, lambda p: p["data"].update(window="3d"))
     files, interval = resolve_files(load_pipeline(path), "2026-03-05T03:00:00Z")
-    assert names(files.rows) == ["2026-03-03", "2026-03-04"]
+    assert names(files.rows) == ["2026-03-02", "2026-03-03", "2026-03-04"]
     assert names(files.events["behaviour"])[-1] == "2026-03-04"
-    assert interval.end_us - interval.start_us == 2 * DAY_US
+    assert interval.end_us - interval.start_us == 3 * DAY_US
 
 
 def test_local_midnight_follows_the_utc_offset(tmp_path, feed):

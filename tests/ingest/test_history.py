@@ -72,7 +72,9 @@ def test_an_event_at_the_row_time_is_unknown_and_one_microsecond_before_is_known
 
 
 def test_a_log_ordered_by_position_is_known_as_a_whole_newest_last(tmp_path):
-    table = pa.table({"user": [1, 1, 1], "p": [2, 0, 1], "video": [9, 7, 8], "action": ["click"] * 3})
+    table = pa.table(
+        {"user": [1, 1, 1], "p": [2, 0, 1], "video": [9, 7, 8], "action": ["click"] * 3}
+    )
     found = index(tmp_path, table, EventLog(key="user", position="p"))
     assert histories(found, [1, 2], None, 2) == [[8, 9], []]
 

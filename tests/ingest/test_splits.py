@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.conftest import write_pipeline
 
 from recsys_mtl.ingest.splits import TimeBounds, column_codes, time_bounds
 from recsys_mtl.spec.feature_spec import ColumnSplit
 from recsys_mtl.spec.interval import DAY_US, Interval
 from recsys_mtl.spec.load import load_pipeline
+from tests.conftest import write_pipeline
 
 
 def test_codes_at_every_boundary():
