@@ -1,16 +1,23 @@
 """Versions and aliases in the MLflow model registry."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from recsys_mtl.artifacts.manifest import MANIFEST, Manifest
 from recsys_mtl.errors import IntegrityError, Problem
-from recsys_mtl.registry.bundle import SCORER
+from recsys_mtl.registry.bundle import SCORER, loaded_bundle
+from recsys_mtl.registry.signature import signature_of
 from recsys_mtl.tracking.mlflow_run import Tracker, reachable
 
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
 Alias = Literal["candidate", "champion", "previous_champion"]
-BUNDLE_SHA = "bundle_sha"
+BUNDLE_SHA, STATUS = "bundle_sha", "validation_status"
+"""Tags of a version; the status is pending, held, refused or approved."""
 _NOT_FOUND = "RESOURCE_DOES_NOT_EXIST"
 _INVALID = "INVALID_PARAMETER_VALUE"
 
@@ -33,16 +40,27 @@ class Registry:
         self.name = name
 
     def register(self, bundle: Manifest, run_id: str) -> ModelVersion:
-        """Register a bundle as a `python_function` model, once, and alias it `candidate`."""
-        with reachable(self._tracker.uri):
-            known = [v for v in self.versions() if v.bundle_sha == bundle.sha]
-            version = known[0] if known else self._log(bundle, run_id)
-            self._client.set_registered_model_alias(self.name, "candidate", version.version)
-            return version
+        """Register a bundle as a `python_function` model, once, and alias it `candidate`.
+
+        Args:
+            bundle: as `build_bundle` published it.
+            run_id: MLflow run of its training.
+
+        Returns:
+            The version with the bundle's sha, made now or by an earlier run.
+
+        Raises:
+            IntegrityError: if the bundle cannot be loaded; nothing is registered.
+            TransientError: if MLflow cannot be reached; a rerun finds what was registered.
+        """
+        known = [v for v in self.versions() if v.bundle_sha == bundle.sha]
+        version = known[0] if known else self._log(bundle, run_id)
+        self.set_alias("candidate", version.version)
+        return version
 
     def versions(self) -> list[ModelVersion]:
-        """All complete versions, oldest first; a registration that was cut short has no sha."""
-        with reachable(self._tracker.uri):
+        """All versions that hold a bundle, oldest first."""
+        with self._connected():
             found = self._client.search_model_versions(f"name = '{self.name}'")
         complete = [v for v in found if BUNDLE_SHA in v.tags]
         return [self._version(v) for v in sorted(complete, key=lambda v: int(v.version))]
@@ -51,7 +69,7 @@ class Registry:
         """The version that carries an alias."""
         from mlflow.exceptions import MlflowException
 
-        with reachable(self._tracker.uri):
+        with self._connected():
             try:
                 return self._version(self._client.get_model_version_by_alias(self.name, alias))
             except MlflowException as error:
@@ -61,17 +79,17 @@ class Registry:
 
     def set_alias(self, alias: Alias, version: str) -> None:
         """Point an alias at a version."""
-        with reachable(self._tracker.uri):
+        with self._connected():
             self._client.set_registered_model_alias(self.name, alias, version)
 
     def remove_alias(self, alias: Alias) -> None:
         """Remove an alias, if it is there."""
-        with reachable(self._tracker.uri):
+        with self._connected():
             self._client.delete_registered_model_alias(self.name, alias)
 
     def tag(self, version: str, key: str, value: str) -> None:
         """Set a tag of a version."""
-        with reachable(self._tracker.uri):
+        with self._connected():
             self._client.set_model_version_tag(self.name, version, key, value)
 
     def bundle_dir(self, version: ModelVersion) -> Path:
@@ -82,7 +100,7 @@ class Registry:
         """
         import mlflow.artifacts
 
-        with reachable(self._tracker.uri):
+        with self._connected():
             path = mlflow.artifacts.download_artifacts(f"models:/{self.name}/{version.version}")
         found = sorted(Path(path).glob(f"artifacts/*/{MANIFEST}"))
         if len(found) != 1:
@@ -95,9 +113,18 @@ class Registry:
             )
         return found[0].parent
 
-    def _version(self, found: object) -> ModelVersion:
-        tags: dict[str, str] = getattr(found, "tags", {})
-        return ModelVersion(self.name, str(getattr(found, "version", "")), tags.get(BUNDLE_SHA, ""))
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        import mlflow
+
+        # MLflow's functions outside of its client use the process-wide address.
+        mlflow.set_tracking_uri(self._tracker.uri)
+        mlflow.set_registry_uri(self._tracker.uri)
+        with reachable(self._tracker.uri):
+            yield
+
+    def _version(self, found: "MlflowVersion") -> ModelVersion:
+        return ModelVersion(self.name, str(found.version), found.tags.get(BUNDLE_SHA, ""))
 
     def _log(self, bundle: Manifest, run_id: str) -> ModelVersion:
         import mlflow
@@ -105,18 +132,23 @@ class Registry:
 
         import recsys_mtl
 
-        try:
-            self._client.create_registered_model(self.name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        with mlflow.start_run(run_id=run_id, log_system_metrics=False):
-            info = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(bundle.path(SCORER)),
-                artifacts={"bundle": str(bundle.dir)},
-                pip_requirements=[f"recsys-mtl=={recsys_mtl.__version__}"],
-            )
-        made = self._client.create_model_version(self.name, info.model_uri, run_id)
-        self.tag(made.version, BUNDLE_SHA, bundle.sha)
-        return ModelVersion(self.name, str(made.version), bundle.sha)
+        signature = signature_of(loaded_bundle(bundle.dir, bundle.sha))
+        with self._connected():
+            try:
+                self._client.create_registered_model(self.name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+                info = mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=str(bundle.path(SCORER)),
+                    artifacts={"bundle": str(bundle.dir)},
+                    model_config={BUNDLE_SHA: bundle.sha},
+                    signature=signature,
+                    pip_requirements=[f"recsys-mtl=={recsys_mtl.__version__}"],
+                )
+            # Version and tags appear together, so that no kill leaves a version without its sha.
+            tags = {BUNDLE_SHA: bundle.sha, STATUS: "pending"}
+            made = self._client.create_model_version(self.name, info.model_uri, run_id, tags)
+        return self._version(made)

@@ -7,7 +7,7 @@ import mlflow.pyfunc
 import pyarrow as pa
 from mlflow.models import set_model
 
-from recsys_mtl.registry.bundle import load_bundle
+from recsys_mtl.registry.bundle import loaded_bundle
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +17,9 @@ class Scorer(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # untyped there
     """Scores assembled rows with a bundle."""
 
     def load_context(self, context: Any) -> None:
-        """Load and verify the bundle."""
-        self.bundle = load_bundle(Path(context.artifacts["bundle"]))
+        """Load the bundle, and verify that it is the one that was registered."""
+        expected = context.model_config["bundle_sha"]
+        self.bundle = loaded_bundle(Path(context.artifacts["bundle"]), expected)
 
     def predict(
         self, context: Any, model_input: "pd.DataFrame", params: dict[str, Any] | None = None
@@ -29,7 +30,9 @@ class Scorer(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # untyped there
         del context, params
         rows = pa.Table.from_pandas(model_input, preserve_index=False)
         probs = self.bundle.predict(self.bundle.encode(rows))
-        return pd.DataFrame(probs, columns=list(self.bundle.layout.task_names))
+        return pd.DataFrame(
+            probs, columns=list(self.bundle.layout.task_names), index=model_input.index
+        )
 
 
 set_model(Scorer())
