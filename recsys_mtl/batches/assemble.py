@@ -26,7 +26,7 @@ def columns_of(layout: Layout) -> list[str]:
 
 
 def to_batch(rows: pa.Table | pa.RecordBatch, layout: Layout) -> Batch:
-    """Assemble B encoded rows.
+    """Assemble B >= 1 encoded rows; torchrec looks nothing up in an empty batch.
 
     Args:
         rows: columns as `ingest.transform.encode` writes them, in any order and sliced or

@@ -43,17 +43,7 @@ def _list(job: Job) -> Result:
 
 
 def _verify(job: Job) -> Result:
-    from recsys_mtl.errors import IntegrityError
-    from recsys_mtl.registry.ledger import Ledger
+    from recsys_mtl.registry.promote import verify
 
-    entries = Ledger(job.loaded.home, job.loaded.pipeline.name).entries()
-    done = [e for e in entries if e["action"].endswith("-done")]
-    expected = done[-1]["candidate"]["bundle_sha"] if done else None
-    champion = job.registry.by_alias("champion")
-    found = champion.bundle_sha if champion else None
-    if found != expected:
-        raise IntegrityError(
-            f"the ledger's last champion is {expected}, the alias says {found}; "
-            "somebody moved the alias behind the ledger's back"
-        )
-    return Result([f"{len(entries)} ledger entries verify."], {"entries": len(entries)})
+    entries = verify(job.loaded.home, job.registry)
+    return Result([f"{entries} ledger entries verify."], {"entries": entries})

@@ -112,8 +112,10 @@ class Job:
 
     @cached_property
     def champion(self) -> "ModelVersion | None":
-        """The version in production before this run."""
-        return self.registry.by_alias("champion")
+        """The version in production before this run; a promotion that was killed is finished."""
+        from recsys_mtl.registry.promote import settle
+
+        return settle(self.loaded.home, self.registry)
 
     @property
     def candidate_is_champion(self) -> bool:
@@ -152,13 +154,14 @@ class Job:
             return evaluate(self.loaded, bundle, self.interval_end, progress)
 
     def decide(self, first_champion: bool) -> "tuple[Decision, Manifest]":
-        """The gate's decision about the candidate."""
+        """The gate's decision about the candidate; a hold or refusal goes into the ledger."""
         from recsys_mtl.registry.gate import decide
+        from recsys_mtl.registry.promote import record
 
         champion = None
         if self.champion is not None and self.champion_evaluated is not None:
             champion = _contender(self.champion_evaluated, self.load(self.champion))
-        return decide(
+        decision, artifact = decide(
             self.loaded.home,
             self.loaded.pipeline.name,
             _contender(self.evaluated, self.load(self.candidate)),
@@ -166,6 +169,9 @@ class Job:
             self.loaded.pipeline.gate,
             first_champion=first_champion,
         )
+        if decision.exit_code:
+            record(self.loaded.home, self.registry, self.candidate, decision)
+        return decision, artifact
 
     def scored(self) -> "tuple[Manifest, ModelVersion]":
         """The scoring rows of the window's last day, scored by the present champion.

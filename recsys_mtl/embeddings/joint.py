@@ -36,12 +36,12 @@ def sequence_mask(lengths: Tensor) -> Tensor:
     """True at the last `lengths[b]` of S positions; S is the longest sequence, at least 1.
 
     Args:
-        lengths: int32[B].
+        lengths: int32[B], B >= 1.
 
     Returns:
         bool[B, S]
     """
-    width = max(1, int(lengths.max())) if lengths.numel() else 1
+    width = max(1, int(lengths.max()))
     steps = torch.arange(width, dtype=lengths.dtype, device=lengths.device)
     return steps >= (width - lengths)[:, None]
 

@@ -153,5 +153,5 @@ def _per_key(kjt: KeyedJaggedTensor | None) -> tuple[Sequence[Tensor], Sequence[
     """Values int64[N_k] and lengths int32[B] of each key."""
     if kjt is None:
         return (), ()
-    lengths = kjt.lengths().view(len(kjt.keys()), -1)
+    lengths = kjt.lengths().view(len(kjt.keys()), kjt.stride())
     return kjt.values().split(kjt.length_per_key()), lengths.unbind()

@@ -68,7 +68,7 @@ def build_model(
         seed: of tables and dense layers; the global random state is left as it was.
         table_device: of the tables; `meta` when they are sharded or loaded next.
     """
-    embeddings = Embeddings(layout, seed, table_device)
     with torch.random.fork_rng(devices=[]):
+        embeddings = Embeddings(layout, seed, table_device)
         torch.manual_seed(seed)
         return MultiTaskModel(layout, config, embeddings)

@@ -1,5 +1,6 @@
 """Versions and aliases in the MLflow model registry."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,7 +140,12 @@ class Registry:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+            with (
+                warnings.catch_warnings(),
+                mlflow.start_run(run_id=run_id, log_system_metrics=False),
+            ):
+                # Golden rows are the example; one in MLflow's own format would be a second copy.
+                warnings.filterwarnings("ignore", message=".*input example")
                 info = mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(bundle.path(SCORER)),

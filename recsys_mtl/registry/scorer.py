@@ -1,16 +1,14 @@
 """The model that MLflow loads: assembled rows in, one probability per task out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow.pyfunc
+import pandas as pd
 import pyarrow as pa
 from mlflow.models import set_model
 
 from recsys_mtl.registry.bundle import loaded_bundle
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Scorer(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # untyped there
@@ -22,17 +20,14 @@ class Scorer(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # untyped there
         self.bundle = loaded_bundle(Path(context.artifacts["bundle"]), expected)
 
     def predict(
-        self, context: Any, model_input: "pd.DataFrame", params: dict[str, Any] | None = None
-    ) -> "pd.DataFrame":
-        """Probability of each task for each row."""
-        import pandas as pd
-
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Probability of each task for each row, under the rows' own index."""
         del context, params
         rows = pa.Table.from_pandas(model_input, preserve_index=False)
         probs = self.bundle.predict(self.bundle.encode(rows))
-        return pd.DataFrame(
-            probs, columns=list(self.bundle.layout.task_names), index=model_input.index
-        )
+        tasks = list(self.bundle.layout.task_names)
+        return pd.DataFrame(probs, columns=tasks, index=model_input.index)
 
 
 set_model(Scorer())

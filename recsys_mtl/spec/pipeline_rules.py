@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import parse_qs, urlsplit
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from recsys_mtl.spec.base import duration_us
 from recsys_mtl.spec.suggest import closest, did_you_mean
@@ -70,9 +70,11 @@ def schedule_can_be_parsed(pair: Pair) -> Iterator[Fault]:
     if zone not in (None, "UTC"):
         try:
             ZoneInfo(zone)
-        except (ValueError, OSError):
-            text = f"unknown time zone {zone!r}"
-            yield ("schedule", "retrain", "timezone"), "P015", text, "For example Europe/Paris."
+        except (KeyError, ValueError, OSError):
+            best = closest(zone, available_timezones())
+            text = f"unknown time zone {zone!r}" + (f", did you mean {best!r}?" if best else "")
+            fix = "" if best else "For example Europe/Paris."
+            yield ("schedule", "retrain", "timezone"), "P015", text, fix
 
 
 def files_hold_no_secrets(pair: Pair) -> Iterator[Fault]:
@@ -116,7 +118,7 @@ def source_exists(pair: Pair) -> Iterator[Fault]:
 
 
 def files_match_the_source(pair: Pair) -> Iterator[Fault]:
-    """P011: files for exactly the side tables and logs of the source; a time for a split by time."""
+    """P011: files for exactly the side tables and logs of the source; time for a timed split."""
     if pair.name is None:
         return
     where: Loc = ("sources", pair.name)

@@ -1,11 +1,11 @@
 import math
 
 import torch
-from batches.encoded import make_layout
 
 from recsys_mtl.embeddings.initial import table_init
 from recsys_mtl.embeddings.state import plain_state
 from recsys_mtl.embeddings.tables import Embeddings
+from tests.batches.encoded import make_layout
 
 
 def fill(rows: int, name: str = "video", seed: int = 1) -> torch.Tensor:

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from batches.encoded import make_batch, make_layout, make_rows
 from torch import Tensor
 from torchrec.distributed.planner import ParameterConstraints
 
@@ -14,6 +13,7 @@ from recsys_mtl.embeddings.state import plain_state, unwrapped
 from recsys_mtl.embeddings.tables import Embeddings
 from recsys_mtl.errors import IntegrityError
 from recsys_mtl.spec.pipeline import SparseOptim
+from tests.batches.encoded import make_batch, make_layout, make_rows
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 LR = 0.1
@@ -115,7 +115,7 @@ def test_an_id_outside_its_table_raises_and_moves_nothing(
     position = rows.schema.names.index(column)
     values = [*rows.column(column).to_pylist()[:3], bad]
     batch = to_batch(rows.set_column(position, column, [values]), layout)
-    with pytest.raises(RuntimeError, match="idx < num_rows|out of bounds"):
+    with pytest.raises(RuntimeError, match=r"idx < num_rows|out of bounds"):
         loss(dmp(batch)).backward()
     assert largest_difference(plain_state(dmp), before) == 0
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from batches.encoded import make_batch, make_layout
 
 from recsys_mtl.embeddings.shard import shard
 from recsys_mtl.embeddings.state import load_plain_state, plain_state, unwrapped
 from recsys_mtl.embeddings.tables import Embeddings
 from recsys_mtl.errors import IntegrityError
 from recsys_mtl.spec.pipeline import SparseOptim
+from tests.batches.encoded import make_batch, make_layout
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 

@@ -1,13 +1,13 @@
 import pyarrow as pa
 import pytest
 import torch
-from batches.encoded import make_batch, make_layout, make_rows
 from torch import Tensor
 
 from recsys_mtl.batches.assemble import to_batch
 from recsys_mtl.embeddings.state import load_plain_state
 from recsys_mtl.embeddings.tables import Embeddings
 from recsys_mtl.spec.layout import Layout
+from tests.batches.encoded import make_batch, make_layout, make_rows
 
 
 def counting() -> Embeddings:

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def test_an_mlp_by_hand() -> None:
 def test_dropout_stands_between_layers_and_ends_in_eval() -> None:
     layers = mlp(4, (64,), 1, dropout=0.5)
     x = torch.ones(1, 4)
-    assert len({float(layers(x)) for _ in range(5)}) == 5
+    assert len({layers(x).item() for _ in range(5)}) == 5
     layers.eval()
     assert layers(x) == layers(x)
 
@@ -55,7 +56,7 @@ def test_experts_equal_separate_experts(widths: tuple[int, ...]) -> None:
     for k in range(3):
         torch.testing.assert_close(out[:, k], separate(experts, k, x))
     sizes = [7, *widths]
-    per_expert = sum((i + 1) * o for i, o in zip(sizes, sizes[1:], strict=False))
+    per_expert = sum((i + 1) * o for i, o in pairwise(sizes))
     assert num_parameters(experts) == 3 * per_expert
 
 
@@ -64,7 +65,7 @@ def test_stacked_weights_start_like_those_of_one_linear_layer() -> None:
     torch.manual_seed(0)
     layer = StackedLinear(50, 16, 32)
     for parameter in (layer.weight, layer.bias):
-        assert 0.97 / math.sqrt(16) < float(parameter.abs().max()) <= 1 / math.sqrt(16)
+        assert 0.97 / math.sqrt(16) < parameter.abs().max().item() <= 1 / math.sqrt(16)
     torch.testing.assert_close(
         layer.weight.std(), torch.tensor(1 / math.sqrt(3 * 16)), rtol=0.02, atol=0
     )

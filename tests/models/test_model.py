@@ -1,6 +1,5 @@
 import pytest
 import torch
-from batches.encoded import make_batch, make_layout, make_rows
 from torch.testing import assert_close
 
 from recsys_mtl.batches.assemble import to_batch
@@ -10,6 +9,7 @@ from recsys_mtl.models.model import MultiTaskModel, build_model
 from recsys_mtl.objectives.losses import task_losses
 from recsys_mtl.spec.model_config import MMoEConfig, ModelConfig, SharedBottomConfig
 from recsys_mtl.spec.pipeline import SparseOptim
+from tests.batches.encoded import make_batch, make_layout, make_rows
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 TOWERS = [SharedBottomConfig(hidden=(8,), dim=4), MMoEConfig(num_experts=2, expert_dim=4)]

@@ -3,7 +3,6 @@ import math
 
 import pytest
 import torch
-from batches.encoded import make_batch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch.testing import assert_close
 from recsys_mtl.batches.batch import Batch
 from recsys_mtl.models.heads.chain import chain_log_probs
 from recsys_mtl.objectives.losses import entire_space, task_losses
+from tests.batches.encoded import make_batch
 
 LOG2 = math.log(2)
 
@@ -38,6 +38,15 @@ def test_the_denominator_is_the_sum_of_weights() -> None:
         logits, batch_of(labels, torch.ones(2, 1), weights), (-1,), "independent"
     )
     assert_close(losses, torch.tensor([5 * LOG2 / 4]))
+
+
+def test_the_scale_of_weights_does_not_matter() -> None:
+    logits, labels, weights = torch.randn(4, 1), torch.ones(4, 1), torch.rand(4, 1)
+    small, large = (
+        task_losses(logits, batch_of(labels, labels, scale * weights), (-1,), "product")[0]
+        for scale in (1e-3, 1e3)
+    )
+    assert_close(small, large)
 
 
 def test_chain_by_hand() -> None:

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from batches.encoded import make_batch, make_layout
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -8,6 +7,7 @@ from recsys_mtl.embeddings.embedded import Embedded, EmbeddedSequence
 from recsys_mtl.embeddings.tables import Embeddings
 from recsys_mtl.models.bottoms.concat import ConcatBottom
 from recsys_mtl.spec.model_config import ConcatBottomConfig
+from tests.batches.encoded import make_batch, make_layout
 
 # Bags user_id .. saved, then the read-outs of clicks (video: mean and attention; genre: mean)
 # and buys (video: mean), then two numbers; every vector is 4 wide.

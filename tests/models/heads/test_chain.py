@@ -77,7 +77,7 @@ def test_extreme_logits_are_finite_with_useful_gradients(size: float) -> None:
     # Sure of all three steps and wrong about the last: every step is told so.
     sure = torch.full((1, 3), size, requires_grad=True)
     (grad,) = torch.autograd.grad(chain_log_probs(sure, LINE)[1][0, 2], sure)
-    assert_close(grad, torch.full((1, 3), -1 / 3))
+    assert_close(grad, torch.full((1, 3), -1 / 3), rtol=1e-3, atol=0)
 
 
 def test_half_precision_is_raised() -> None:
