@@ -19,7 +19,7 @@ def inputs_do_not_leak(view: View) -> Iterator[Fault]:
             if column in banned[source]:
                 code, why = banned[source][column]
                 fix = "Remove it, or read another column."
-                yield at, code, f"column {column!r} {why} of source {source!r}", fix
+                yield at, code, f"column {column!r} of source {source!r} {why}", fix
 
 
 def _input_columns(view: View) -> Iterator[tuple[Loc, Values, str]]:
@@ -43,7 +43,7 @@ def _banned_columns(source: Values) -> dict[str, tuple[str, str]]:
     own = {keys[k]: ("S022", f"is keys.{k}") for k in ("row_id", "time") if k in keys}
     own.pop(ASSIGN, None)
     observed = {
-        _observed_column(b): ("S021", f"says when label {b.get('name')!r} is observed,")
+        _observed_column(b): ("S021", f"says when label {b.get('name')!r} is observed")
         for b in labels
     }
     observed.pop(None, None)
