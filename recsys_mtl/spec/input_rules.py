@@ -138,7 +138,7 @@ def _edges_fit(view: View, feature: Values, loc: Loc, edges: list[Any]) -> Itera
     table = feature.get("table")
     if table is None and (*loc, "table") not in view.faulty:
         yield loc, "S013", "bucketize needs a table", "Add `table`, of kind range."
-    if "fill" in feature.get("missing", {}):
+    if feature.get("missing", {}).get("fill", 0) != 0:
         text = "a bucketised number's missing value is id 0"
         yield (*loc, "missing"), "S013", text, "Remove `missing.fill`."
     if not all(isinstance(edge, int | float) for edge in edges):

@@ -138,9 +138,15 @@ def histories_have_one_feed(view: View) -> Iterator[Fault]:
             for _, name in _without_time(view.sources_of(sequence), view):
                 text = f"source {name!r} has no keys.time to compare event times with"
                 yield (*loc, "time"), "S042", text, "Add keys.time."
-        elif "cutoff" in sequence and not view.is_faulty((*loc, "time")):
+        elif _has_cutoff(sequence) and not view.is_faulty((*loc, "time")):
             fix = "Name the list column of event times."
             yield (*loc, "cutoff"), "S042", "a cutoff needs `time`", fix
+
+
+def _has_cutoff(sequence: Values) -> bool:
+    """Whether the cutoff is more than the default of nothing, be it absent or written."""
+    cutoff: str = sequence.get("cutoff", "0s")
+    return cutoff.lstrip("0")[:1].isdigit()
 
 
 def _log_fits(view: View, loc: Loc, sequence: Values) -> Iterator[Fault]:
@@ -154,7 +160,7 @@ def _log_fits(view: View, loc: Loc, sequence: Values) -> Iterator[Fault]:
         if log not in logs:
             text = f"source {name!r} has no event log {log!r}{did_you_mean(log, logs)}"
             yield (*loc, "events", "log"), "S042", text, ""
-        elif "position" in logs[log] and "cutoff" in sequence:
+        elif "position" in logs[log] and _has_cutoff(sequence):
             text = f"event log {log!r} of source {name!r} is ordered by position and has no times"
             yield (*loc, "cutoff"), "S042", text, "Remove the cutoff."
 

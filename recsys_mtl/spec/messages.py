@@ -30,8 +30,8 @@ _BOUNDS = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
     "multiple_of": "a multiple of {multiple_of}",
-    "too_short": "at least {min_length} entries",
-    "too_long": "at most {max_length} entries",
+    "too_short": "{min_length} or more entries",
+    "too_long": "{max_length} or fewer entries",
     "literal_error": "{expected}",
 }
 _PATTERNS = {
@@ -76,7 +76,8 @@ def _expected(error: ErrorDetails) -> str:
 
 
 def _context(error: ErrorDetails) -> dict[str, Any]:
-    return error.get("ctx", {})
+    context = error.get("ctx", {})
+    return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in context.items()}
 
 
 def _hint(alternatives: list[ErrorDetails]) -> str:

@@ -1,5 +1,8 @@
+import os
+import re
 import subprocess
 import sys
+from socket import gethostname
 
 import pytest
 
@@ -26,6 +29,14 @@ def test_a_second_holder_is_told_who_holds_it_and_exits_75(tmp_path):
         assert e.value.exit_code == 75
         with stage_lock(tmp_path / "other"):
             pass
+
+
+def test_the_owner_in_the_message_is_the_present_one_only(tmp_path):
+    (tmp_path / ".stage.lock").write_text("pid 1234567890 on a-host-with-a-long-name\n" * 3)
+    owner = re.escape(f"(pid {os.getpid()} on {gethostname()})")
+    with stage_lock(tmp_path / "stage"):
+        with pytest.raises(TransientError, match=owner), stage_lock(tmp_path / "stage"):
+            pytest.fail("entered twice")
 
 
 def test_the_lock_is_free_after_an_error_and_leaves_nothing_in_the_directory(tmp_path):

@@ -33,6 +33,12 @@ def test_shards_are_runs_of_row_groups_of_the_sorted_files(logs):
     assert plan.rows == 55
 
 
+def test_groups_that_fill_a_shard_exactly_stay_together(logs):
+    root, files = logs
+    tasks = make_plan(root, files, shard_rows=20).tasks
+    assert [t.row_groups for t in tasks] == [(0, 1), (2, 3), (0, 1)]
+
+
 @pytest.mark.parametrize("shard_rows", [1, 10, 15, 31, 1000])
 def test_every_row_is_in_exactly_one_shard(logs, shard_rows):
     root, files = logs
@@ -115,6 +121,12 @@ def test_the_same_file_under_two_names_is_refused(logs):
     (root / "copy.parquet").write_bytes(files[0].read_bytes())
     with pytest.raises(DataError, match=r"copy\.parquet: holds the same bytes as b\.parquet"):
         make_plan(root, [*files, root / "copy.parquet"], 25)
+
+
+def test_equal_files_without_rows_are_no_copies(logs):
+    root, files = logs
+    empty = [write(root / name, 0, 0) for name in ("0.parquet", "1.parquet")]
+    assert make_plan(root, [*files, *empty], 25).rows == 55
 
 
 def test_no_rows_and_no_files_are_an_empty_window(tmp_path):

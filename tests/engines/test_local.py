@@ -23,6 +23,7 @@ from .shards import (
     sleeps,
     square,
     who,
+    who_of_two,
 )
 
 DRIVER = """
@@ -58,9 +59,12 @@ def test_one_worker_or_one_task_runs_in_this_process():
     assert names == {f"local:{os.getpid()}"}
 
 
-def test_workers_are_light_single_threaded_processes_and_stay_for_the_next_map():
+def test_workers_are_light_single_threaded_processes_and_stay_for_the_next_map(tmp_path):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
     with LocalEngine(2) as engine:
-        first, second = list(engine.map(who, tasks(6))), list(engine.map(who, tasks(6)))
+        first, second = [list(engine.map(who_of_two, tasks(6, folder))) for folder in folders]
     names = {name for name, _, _ in first}
     assert len(names) == 2
     assert f"local:{os.getpid()}" not in names
@@ -73,6 +77,13 @@ def test_shards_of_killed_workers_run_again(tmp_path):
     with LocalEngine(2) as engine:
         assert sorted(engine.map(killed_once, tasks(12, tmp_path))) == list(range(12))
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_any_number_of_kills_is_survived_while_shards_finish_in_between(tmp_path):
+    """13 kills, at most two per lost pool, so more pools are lost than may be lost in a row."""
+    with LocalEngine(2) as engine:
+        assert sorted(engine.map(killed_once, tasks(40, tmp_path))) == list(range(40))
+    assert len(list(tmp_path.iterdir())) == 13 > 2 * MAX_REBUILDS
 
 
 def test_a_shard_that_always_kills_its_worker_ends_the_map(tmp_path):

@@ -11,7 +11,7 @@ from recsys_mtl.engines.base import ShardFailedError
 from recsys_mtl.errors import DataError
 
 from . import shards
-from .shards import Task, counts_starts, has_a_bug, killed_once, square, who
+from .shards import Task, counts_starts, has_a_bug, killed_once, square, who_of_two
 
 pytestmark = pytest.mark.slow
 
@@ -39,8 +39,8 @@ def test_no_tasks_give_no_results(engine):
     assert list(engine.map(square, [])) == []
 
 
-def test_both_workers_name_themselves_and_have_one_thread(engine):
-    seen = list(engine.map(who, tasks(20)))
+def test_both_workers_name_themselves_and_have_one_thread(engine, tmp_path):
+    seen = list(engine.map(who_of_two, tasks(8, tmp_path)))
     names = {name for name, _, _ in seen}
     assert len(names) == 2
     assert all(name.startswith("ray:") for name in names)

@@ -45,6 +45,13 @@ def test_one_flipped_bit_is_detected_in_every_entry(ledger):
     assert len(ledger.entries()) == 3
 
 
+def test_a_space_that_changes_no_value_is_detected(ledger):
+    path = paths(ledger)[2]
+    path.write_bytes(path.read_bytes().replace(b",", b", ", 1))
+    with pytest.raises(IntegrityError, match="was changed"):
+        ledger.entries()
+
+
 def test_a_rewritten_entry_with_a_hash_of_its_own_breaks_the_chain(ledger):
     path = paths(ledger)[1]
     entry = {**json.loads(path.read_bytes()), "number": 9}

@@ -302,7 +302,7 @@ def test_a_server_that_goes_down_half_way_is_waited_for(tmp_path, registry, monk
     monkeypatch.setattr(registry, "set_alias", original)
     promote(tmp_path, registry, V2, decision(V2, V1))
     assert registry.aliases() == ("2", "1")
-    assert actions(tmp_path)[-2:] == ["promote-begin", "promote-done"]
+    assert actions(tmp_path) == ["promote-begin", "promote-done"] * 2
 
 
 def test_a_version_that_holds_another_bundle_is_not_promoted(tmp_path, registry):

@@ -139,7 +139,7 @@ BROKEN = {
         ],
     ),
     "fill of buckets": (
-        [("table: price}", "table: price, missing: {fill: 0}}")],
+        [("table: price}", "table: price, missing: {fill: 1}}")],
         [
             (
                 22,
@@ -254,7 +254,7 @@ BROKEN = {
             (
                 21,
                 "features.3.transform.0.clip",
-                "found a list of 3; expected at most 2 entries. [S003]",
+                "found a list of 3; expected 2 or fewer entries. [S003]",
             )
         ],
     ),
@@ -279,6 +279,7 @@ GOOD = {
         ("split:", "quality: {per_feature: {age: {max_null_rate: 0.1}}}\nsplit:")
     ],
     "buckets after a clip": [("{bucketize: [1, 5]}", "{clip: [0, 9]}, {bucketize: [1, 5]}")],
+    "a written default of buckets": [("table: price}", "table: price, missing: {fill: 0}}")],
     "an indicator of buckets": [("table: price}", "table: price, missing: {indicator: true}}")],
     "fixed moments": [("{zscore: fit}", "{zscore: [0.5, 2]}")],
     "log1p above -1": [("[0, 99]", "[-0.99, 99]")],

@@ -324,6 +324,11 @@ GOOD = {
     "list columns": [(FROM_LOG, "    time: click_times\n    cutoff: 1s\n")],
     "list columns without time": [(FROM_LOG, "")],
     "a log by position": [("time: at", "position: n")],
+    "written defaults of list columns": [(FROM_LOG, "    cutoff: 0s\n    time: null\n")],
+    "a written default on a log by position": [
+        ("time: at", "position: n"),
+        (FROM_LOG, FROM_LOG + "    cutoff: 0s\n"),
+    ],
     "a cutoff on a log": [(FROM_LOG, "    events: {log: log}\n    cutoff: 1h\n")],
     "a column split with a value": [(TIME_SPLIT, COLUMN_SPLIT + ", valid: c")],
     "a column split with a share": [(TIME_SPLIT, COLUMN_SPLIT + ", valid_fraction: 0.2")],
