@@ -28,10 +28,10 @@ demo: $(READY)
 	$(BIN)/recsys-mtl run pipelines/short_video.yaml --first-champion
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
 drill: $(READY)
-	$(BIN)/python -m pytest -q -m drill
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m drill
 
 lint: $(READY)
 	$(BIN)/ruff check .
