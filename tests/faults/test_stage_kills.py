@@ -32,20 +32,31 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-def moments(stage: str, calls: int) -> list[int]:
-    return random.Random(stage).sample(range(1, calls + 1), KILLS)
+def moments(stage: str, calls: int, kills: int = KILLS) -> list[int]:
+    return random.Random(stage).sample(range(1, calls + 1), min(kills, calls))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", list(FOLDER))
 def test_killed_and_rerun_stage_writes_the_same_bytes(stage, tmp_path, feed):
+    check_kills(stage, tmp_path, feed, KILLS)
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("stage", list(FOLDER))
+def test_stage_killed_at_many_moments_writes_the_same_bytes(stage, tmp_path, feed):
+    check_kills(stage, tmp_path, feed, 20)
+
+
+def check_kills(stage, tmp_path, feed, kills):
     undisturbed = write_pipeline(tmp_path / "undisturbed", feed)
     done = run(stage, undisturbed, 0)
     assert done.returncode == 0, done.stderr
     calls = int(done.stdout.split()[-1])
     expected = tree(tmp_path / "undisturbed" / "out" / "short_video" / FOLDER[stage])
     assert any(name.endswith("MANIFEST.json") for name in expected)
-    for moment in moments(stage, calls):
+    for moment in moments(stage, calls, kills):
         folder = tmp_path / f"killed-{moment}"
         pipeline = write_pipeline(folder, feed)
         killed = run(stage, pipeline, moment)
