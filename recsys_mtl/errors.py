@@ -11,15 +11,22 @@ class Problem:
     where: str
     """`file:line: dotted.location`, or `file: column 'name'`."""
     message: str
-    """What was found and what was expected."""
+    """What was found and what was expected; `{row}` stands for `row`."""
     fix: str = ""
     code: str = ""
+    row: int | None = None
+    """First faulty row, from 0: in the table at hand, or in the file once `where` names one."""
+
+    @property
+    def text(self) -> str:
+        """The message with its row."""
+        return self.message if self.row is None else self.message.replace("{row}", f"{self.row:,}")
 
     def __str__(self) -> str:
-        stop = "" if self.message.endswith(("?", ".")) else "."
+        stop = "" if self.text.endswith(("?", ".")) else "."
         fix = f" {self.fix}" if self.fix else ""
         code = f" [{self.code}]" if self.code else ""
-        return f"{self.where}: {self.message}{stop}{fix}{code}"
+        return f"{self.where}: {self.text}{stop}{fix}{code}"
 
 
 class RecsysError(Exception):
@@ -43,7 +50,10 @@ class RecsysError(Exception):
 
     def as_json(self) -> list[dict[str, str]]:
         """The problems as plain dictionaries for `--json`."""
-        return [asdict(p) for p in self.problems] or [{"message": str(self)}]
+        problems = [asdict(p) | {"message": p.text} for p in self.problems]
+        for problem in problems:
+            del problem["row"]
+        return problems or [{"message": str(self)}]
 
 
 class ConfigError(RecsysError):

@@ -68,9 +68,12 @@ def collecting(problems: list[Problem]) -> Iterator[None]:
         problems += [problem for problem in found if problem not in problems]
 
 
-def refuse(column: str, message: str, fix: str, code: str) -> DataError:
-    """The error for one column."""
-    return DataError(Problem(f"column {column!r}", message, fix, code))
+def refuse(
+    column: str, message: str, fix: str, code: str, row: int | np.integer | None = None
+) -> DataError:
+    """The error for one column; `{row}` in the message stands for the first faulty row."""
+    place = None if row is None else int(row)
+    return DataError(Problem(f"column {column!r}", message, fix, code, place))
 
 
 def column_of(assembled: pa.Table, name: str) -> pa.Array:

@@ -1,16 +1,23 @@
 """Which files a run reads: daily partitions of a window, side tables, behaviour logs."""
 
+import re
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from recsys_mtl.artifacts.commit import sha256_file
-from recsys_mtl.errors import DataError, NothingToDoError, Problem
+from recsys_mtl.errors import ConfigError, DataError, NothingToDoError, Problem
+from recsys_mtl.ingest.columns import collecting
 from recsys_mtl.spec.base import duration_us
 from recsys_mtl.spec.fingerprint import fingerprint
 from recsys_mtl.spec.interval import DAY_US, Interval, day_start_us, local_day, parse_end
 from recsys_mtl.spec.load import Loaded
 from recsys_mtl.spec.pipeline import DataConfig, FileSet
+
+_DATE = "{date}"
+_WILD = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+_DIGITS = {"%Y": r"\d{4}", "%m": r"\d{2}", "%d": r"\d{2}", "%y": r"\d{2}", "%j": r"\d{3}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,9 @@ def resolve_files(
 ) -> tuple[SourceFiles, Interval | None]:
     """Find the files of a window.
 
+    A path may hold `*` (any characters of one name), `**` (any folders) and `{date}`; a day may
+    have several files.
+
     Args:
         loaded: the pipeline.
         interval_end: end of the window as `parse_end` reads it; when absent, the day after the
@@ -51,19 +61,29 @@ def resolve_files(
         Files in time order, and the window (None: everything, whenever it happened).
 
     Raises:
-        DataError: naming files or days that are missing.
+        ConfigError: if a path leaves `data.root`.
+        DataError: naming all files or days that are missing.
         NothingToDoError: if no partition lies in the window.
     """
     data = loaded.pipeline.data
     root = Path(data.root).absolute()
+    _check_paths(loaded, rows or data.rows)
     end = None if interval_end is None else parse_end(interval_end, data.utc_offset)
     if days is None and data.window is not None:
         days = duration_us(data.window) // DAY_US
     problems: list[Problem] = []
-    row_files, interval = _rows(root, rows or data.rows, end, days, data.utc_offset)
+    row_files: tuple[Path, ...] = ()
+    interval: Interval | None = None
+    with collecting(problems):
+        row_files, interval = _rows(root, rows or data.rows, end, days, data.utc_offset)
     last = end or (None if interval is None else local_day(interval.end_us, data.utc_offset))
-    sides = {name: _found(root, files, None, problems) for name, files in data.sides.items()}
-    events = {name: _found(root, files, last, problems) for name, files in data.events.items()}
+    sides, events = {}, {}
+    for name, files in data.sides.items():
+        with collecting(problems):
+            sides[name] = _found(root, files, None)
+    for name, files in data.events.items():
+        with collecting(problems):
+            events[name] = _found(root, files, last)
     if problems:
         raise DataError(problems)
     return SourceFiles(
@@ -75,63 +95,96 @@ def _formats(data: DataConfig) -> dict[str, str]:
     return {name: files.format for name, files in {**data.sides, **data.events}.items()}
 
 
+def _check_paths(loaded: Loaded, rows: FileSet) -> None:
+    data = loaded.pipeline.data
+    problems = []
+    for files in (rows, *data.sides.values(), *data.events.values()):
+        path = PurePosixPath(files.path)
+        if path.is_absolute() or ".." in path.parts:
+            text = f"path {files.path!r} is not below data.root; a relative path was expected"
+            fix = "Set data.root to a folder that holds all files."
+            problems.append(Problem(f"{loaded.pipeline_path}: data", text, fix, "P011"))
+    if problems:
+        raise ConfigError(problems)
+
+
 def _rows(
     root: Path, files: FileSet, end: date | None, days: int | None, utc_offset: str
 ) -> tuple[tuple[Path, ...], Interval | None]:
-    if "{date}" not in files.path:
-        problems: list[Problem] = []
-        found = _found(root, files, None, problems)
-        if problems:
-            raise DataError(problems)
+    if _DATE not in files.path:
         interval = None if end is None else Interval(0, day_start_us(end, utc_offset))
-        return found, interval
+        return _found(root, files, None), interval
     partitions = _partitions(root, files)
     if not partitions:
         raise DataError(_absent(root, files))
     end = end or max(partitions) + timedelta(days=1)
     start = end - timedelta(days=days) if days else min(partitions)
-    inside = {day: path for day, path in partitions.items() if start <= day < end}
+    inside = [day for day in sorted(partitions) if start <= day < end]
     if not inside:
         raise NothingToDoError(
             f"{root / files.path}: no partition from {start} until before {end}; "
             f"there are {min(partitions)} to {max(partitions)}"
         )
     wanted = [start + timedelta(days=i) for i in range((end - start).days)]
-    gaps = [day for day in wanted if day not in inside]
+    gaps = [day for day in wanted if day not in partitions]
     if gaps:
         listed = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
         message = f"{len(gaps)} of {len(wanted)} days of the window are missing: {listed}"
         fix = "Deliver them, or choose another --interval-end or data.window."
         raise DataError(Problem(str(root / files.path), message, fix, "D042"))
     interval = Interval(day_start_us(start, utc_offset), day_start_us(end, utc_offset))
-    return tuple(inside[day] for day in sorted(inside)), interval
+    return tuple(path for day in inside for path in partitions[day]), interval
 
 
-def _partitions(root: Path, files: FileSet) -> dict[date, Path]:
-    """Existing daily files by day."""
-    before, _, after = files.path.partition("{date}")
-    found = {}
-    for path in sorted(root.glob(before + "*" + after)):
-        text = path.relative_to(root).as_posix()
-        text = text[len(before) : len(text) - len(after)]
-        try:
-            found[datetime.strptime(text, files.date_format).date()] = path
-        except ValueError:
-            continue
+def _partitions(root: Path, files: FileSet) -> dict[date, list[Path]]:
+    """Existing daily files by day, each day's by path."""
+    pattern = _date_pattern(files)
+    found: dict[date, list[Path]] = defaultdict(list)
+    days = re.sub("%.", "*", files.date_format)
+    for path in _glob(root, files.path.replace(_DATE, days)):
+        match = pattern.fullmatch(path.relative_to(root).as_posix())
+        day = _day(match["date"], files.date_format) if match else None
+        if day is not None:
+            found[day].append(path)
     return found
 
 
-def _found(
-    root: Path, files: FileSet, end: date | None, problems: list[Problem]
-) -> tuple[Path, ...]:
-    """Files of a side table or log; daily partitions before `end` only."""
-    if "{date}" in files.path:
+def _date_pattern(files: FileSet) -> re.Pattern[str]:
+    """What a path of the set looks like; every `{date}` is the same text."""
+    first, *others = (_wildcards(part) for part in files.path.split(_DATE))
+    day = re.sub("%.", lambda m: _DIGITS.get(m[0], "[^/]+"), re.escape(files.date_format))
+    return re.compile(first + f"(?P<date>{day})" + "(?P=date)".join(others))
+
+
+def _wildcards(part: str) -> str:
+    pieces = re.split(r"(\*\*/|\*|\?)", part)
+    return "".join(_WILD.get(piece, re.escape(piece)) for piece in pieces)
+
+
+def _day(text: str, date_format: str) -> date | None:
+    try:
+        return datetime.strptime(text, date_format).date()
+    except ValueError:
+        return None
+
+
+def _glob(root: Path, pattern: str) -> list[Path]:
+    """Files in the order of their paths, without hidden ones, which writers use while writing."""
+    names = [n if n == "**" else re.sub(r"\*+", "*", n) for n in pattern.split("/")]
+    found = root.glob("/".join(names))
+    return sorted(p for p in found if p.is_file() and not p.name.startswith("."))
+
+
+def _found(root: Path, files: FileSet, end: date | None) -> tuple[Path, ...]:
+    """Files of a set; daily partitions before `end` only."""
+    if _DATE in files.path:
         partitions = _partitions(root, files)
-        paths = [p for day, p in sorted(partitions.items()) if end is None or day < end]
+        days = [day for day in sorted(partitions) if end is None or day < end]
+        paths = [path for day in days for path in partitions[day]]
     else:
-        paths = sorted(root.glob(files.path))
+        paths = _glob(root, files.path)
     if not paths:
-        problems.append(_absent(root, files))
+        raise DataError(_absent(root, files))
     return tuple(paths)
 
 

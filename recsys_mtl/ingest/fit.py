@@ -160,9 +160,10 @@ def _sums(feature: NumberFeature, raw: np.ndarray) -> dict[str, Sums]:
         raise refuse(
             number_column(feature),
             f"feature {feature.name!r}: {int(bad.sum()):,} rows cannot be averaged (first at row"
-            f" {row:,}: {raw[row]} becomes {values[row]})",
+            f" {{row}}: {raw[row]} becomes {values[row]})",
             "Put a `clip` with finite bounds before `zscore: fit`.",
             "D052",
+            row,
         )
     return {feature.name: sums_of(values)}
 

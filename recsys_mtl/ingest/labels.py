@@ -63,10 +63,11 @@ def outcome(assembled: pa.Table, task: BinaryLabel) -> np.ndarray:
         row = int(bad.argmax())
         raise refuse(
             task.column,
-            f"{int(bad.sum()):,} rows hold no label (first {values[row]:g} at row {row:,});"
+            f"{int(bad.sum()):,} rows hold no label (first {values[row]:g} at row {{row}});"
             " a binary label is 0, 1 or null",
             "Map the value at the source, or list the values that mean 1 under `positive`.",
             "D005",
+            row,
         )
     return values
 

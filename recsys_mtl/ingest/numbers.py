@@ -41,11 +41,6 @@ def float_values(array: pa.Array, column: str) -> np.ndarray:
     return values
 
 
-def count_infinite(array: pa.Array, column: str) -> int:
-    """Number of +inf and -inf in a numeric column; errors as `float_values`."""
-    return int(np.isinf(float_values(array, column)).sum())
-
-
 def read_number(assembled: pa.Table, feature: NumberFeature) -> np.ndarray:
     """Raw values of a number, float64[B], NaN where missing.
 
@@ -58,10 +53,11 @@ def read_number(assembled: pa.Table, feature: NumberFeature) -> np.ndarray:
     if infinite.any():
         raise refuse(
             column,
-            f"{int(infinite.sum()):,} rows hold an infinity (first at row {infinite.argmax():,});"
+            f"{int(infinite.sum()):,} rows hold an infinity (first at row {{row}});"
             " a number is finite or null",
             "Write null at the source where the value is not known.",
             "D052",
+            infinite.argmax(),
         )
     return values
 
@@ -150,7 +146,8 @@ def _check_finite(feature: NumberFeature, raw: np.ndarray, result: np.ndarray) -
         raise refuse(
             number_column(feature),
             f"feature {feature.name!r}: {int(bad.sum()):,} rows become not finite (first at row"
-            f" {row:,}: {raw[row]} becomes {result[row]})",
+            f" {{row}}: {raw[row]} becomes {result[row]})",
             "Put a `clip` with finite bounds before the other steps of its transform.",
             "D052",
+            row,
         )

@@ -122,9 +122,10 @@ def _key(assembled: pa.Table, column: str) -> pa.Array:
         first = ids.is_null().to_numpy(zero_copy_only=False).argmax()
         raise refuse(
             column,
-            f"{ids.null_count:,} rows have no key (first at row {first:,})",
+            f"{ids.null_count:,} rows have no key (first at row {{row}})",
             "A row needs its row id and group; remove such rows at the source.",
             "D007",
+            first,
         )
     return ids
 

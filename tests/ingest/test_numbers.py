@@ -1,11 +1,10 @@
 import math
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from recsys_mtl.errors import ConfigError
-from recsys_mtl.ingest.numbers import apply_steps, bucket_ids, count_infinite, fitted_step
+from recsys_mtl.ingest.numbers import apply_steps, bucket_ids, fitted_step
 from recsys_mtl.spec.feature_spec import NumberFeature
 
 
@@ -25,11 +24,6 @@ def test_buckets_are_closed_on_the_left():
     feature = number({"bucketize": [1.0, 5.0]}, table="t")
     values = np.array([-9.0, 1.0, 4.999, 5.0, np.nan])
     assert bucket_ids(feature, values).tolist() == [2, 3, 3, 4, 0]
-
-
-def test_infinities_are_counted():
-    assert count_infinite(pa.array([1.0, math.inf, None, -math.inf, math.nan]), "x") == 2
-    assert count_infinite(pa.array([1, None]), "x") == 0
 
 
 def test_a_number_is_fitted_once():
