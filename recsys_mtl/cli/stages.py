@@ -31,6 +31,8 @@ class Job:
     loaded: "Loaded"
     interval_end: str | None
     quiet: bool
+    from_scratch: bool = False
+    """Whether training drops the checkpoints of a killed run."""
 
     @classmethod
     def open(
@@ -65,7 +67,7 @@ class Job:
 
         ingested = self.ingested
         with self._progress("train") as progress:
-            return train(self.loaded, ingested, progress)
+            return train(self.loaded, ingested, progress, from_scratch=self.from_scratch)
 
     @cached_property
     def bundle(self) -> "Manifest":

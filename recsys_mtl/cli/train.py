@@ -1,8 +1,17 @@
 """`recsys-mtl train`."""
 
+from typing import Annotated
+
+import typer
+
 from recsys_mtl.cli.options import AsJson, IntervalEnd, Overrides, PipelineFile, Quiet
 from recsys_mtl.cli.output import Result, conclude
 from recsys_mtl.cli.stages import Job
+
+FromScratch = Annotated[
+    bool,
+    typer.Option("--from-scratch", help="drop the checkpoints of a killed run"),
+]
 
 
 def command(
@@ -11,15 +20,19 @@ def command(
     overrides: Overrides = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    from_scratch: FromScratch = False,
 ) -> None:
     """Train, bundle the best weights, and register them as `candidate`.
 
     Example: recsys-mtl train pipelines/short_video.yaml --set training.epochs=1
     """
-    conclude(as_json, lambda: _train(Job.open(pipeline, overrides, interval_end, quiet)))
+    conclude(
+        as_json, lambda: _train(Job.open(pipeline, overrides, interval_end, quiet), from_scratch)
+    )
 
 
-def _train(job: Job) -> Result:
+def _train(job: Job, from_scratch: bool) -> Result:
+    job.from_scratch = from_scratch
     meta, version = job.trained.meta, job.candidate
     aucs = {task: points[-1][1] for task, points in job.history["valid_auc"].items()}
     shown = ", ".join(f"{task} {auc:.4f}" for task, auc in aucs.items() if auc is not None)

@@ -49,6 +49,8 @@ def quiet_mlflow() -> None:
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["GIT_PYTHON_REFRESH"] = "quiet"
+    # Its default of 7 retries is silent for four minutes when the server is down.
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "3"
     import mlflow  # noqa: F401  # it sets its own log levels when it is imported
 
     for name in ("mlflow", "alembic", "sqlalchemy"):
@@ -87,17 +89,26 @@ class Tracker:
         with reachable(self.uri):
             where = f"tags.`{RUN_KEY}` = '{run_key}'"
             found = self.client.search_runs([self.experiment_id], where, max_results=1)
-            if found:
-                return str(found[0].info.run_id)
-            from mlflow.entities import Param
-
-            run = self.client.create_run(
-                self.experiment_id, run_name=name, tags={RUN_KEY: run_key, **tags}
+            run = (
+                found[0]
+                if found
+                else self.client.create_run(
+                    self.experiment_id, run_name=name, tags={RUN_KEY: run_key, **tags}
+                )
             )
-            flat = [Param(k, str(v)[:_MAX_PARAM]) for k, v in flatten(params).items()]
-            for start in range(0, len(flat), 100):
-                self.client.log_batch(run.info.run_id, params=flat[start : start + 100])
+            # A kill may have left a run without some of them; MLflow refuses changed ones.
+            known = run.data.params
+            self._log_params(
+                run.info.run_id, {k: v for k, v in flatten(params).items() if k not in known}
+            )
             return str(run.info.run_id)
+
+    def _log_params(self, run_id: str, params: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        flat = [Param(name, str(value)[:_MAX_PARAM]) for name, value in params.items()]
+        for start in range(0, len(flat), 100):
+            self.client.log_batch(run_id, params=flat[start : start + 100])
 
     def log(self, run_id: str, points: list[tuple[str, float, int]]) -> None:
         """Log (metric, value, step) points in batches.

@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
 from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 
-from recsys_mtl.artifacts.commit import FileEntry, atomic_write, entry_of, make_dir
-from recsys_mtl.artifacts.manifest import is_published, open_artifact, publish
+from recsys_mtl.artifacts.commit import FileEntry, atomic_write, entry_of, make_dir, writing
+from recsys_mtl.artifacts.manifest import open_artifact, publish
 from recsys_mtl.embeddings.state import plain_state
-from recsys_mtl.errors import IntegrityError, Problem
+from recsys_mtl.errors import IntegrityError, Problem, TransientError
 from recsys_mtl.training.learner import Learner
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class Progress:
     """Evaluations since the best."""
     skipped: list[int] = field(default_factory=list)
     """Steps that were skipped lately because something was not finite."""
+    num_skipped: int = 0
+    """All steps that were skipped."""
     train: dict[str, list[list[float]]] = field(default_factory=dict)
     """Task to [step, loss] of sampled steps."""
     valid: dict[str, list[list[float]]] = field(default_factory=dict)
@@ -56,11 +60,7 @@ def weight_files(learner: Learner, directory: Path) -> list[FileEntry]:
     """
     dense = {k: v.detach().clone() for k, v in learner.model.dense_part.state_dict().items()}
     tables = plain_state(learner.tables)
-    for name, tensor in {**dense, **tables}.items():
-        if not torch.isfinite(tensor).all():
-            raise IntegrityError(
-                Problem(f"weights {name}", "not finite", "Lower the learning rates and rerun.")
-            )
+    _check_finite({**dense, **tables})
     make_dir(directory / "tables")
     entries = [_save(directory / "dense.safetensors", dense, directory)]
     for table, weight in tables.items():
@@ -80,15 +80,26 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int) -> None:
         self._directory = directory
         self._keep = keep
+        self._refused: list[Path] = []
+        """Damaged ones that `load` passed over."""
 
     def save(self, learner: Learner, progress: Progress) -> None:
-        """Write the state after `progress.step`; older ones are pruned, the best's weights kept."""
+        """Write the state after `progress.step`; older ones are pruned, the best's weights kept.
+
+        Raises:
+            IntegrityError: if a weight or an optimiser state is not finite; nothing is written.
+            TransientError: if the disk has not room for two of them.
+        """
+        sharded, dense = _sharded(learner), _dense(learner)
+        tensors = {**dict(_local_shards(sharded)), **dense}
+        _check_finite(tensors)
+        self._check_room(sum(t.numel() * t.element_size() for t in tensors.values()))
+        self._set_aside()
         target = self._directory / f"step-{progress.step:08d}"
-        if is_published(target):
-            return
         temporary = make_dir(self._directory / f".{target.name}.{uuid.uuid4().hex}")
-        save_sharded(_sharded(learner), checkpoint_id=str(temporary / "sharded"))
-        save_file(_dense(learner), temporary / "dense.safetensors")
+        save_sharded(sharded, checkpoint_id=str(temporary / "sharded"))
+        with writing(temporary / "dense.safetensors") as path:
+            save_file(dense, path)
         atomic_write(temporary / "progress.json", json.dumps(asdict(progress)).encode())
         publish(temporary, _entries(temporary), {"step": progress.step})
         if target.exists():
@@ -99,8 +110,6 @@ class Checkpoints:
     def save_best(self, learner: Learner, step: int) -> None:
         """Keep the weights of an evaluation that is the best so far."""
         target = self._best(step)
-        if is_published(target):
-            return
         publish(make_dir(target), weight_files(learner, target), {"step": step})
 
     def best_weights(self, step: int) -> Path:
@@ -117,24 +126,52 @@ class Checkpoints:
         Raises:
             IntegrityError: if there are checkpoints, but none verifies.
         """
-        found = sorted(self._directory.glob("step-*"), reverse=True)
-        for path in found:
+        self._refused = []
+        for path in sorted(self._directory.glob("step-*"), reverse=True):
             try:
-                open_artifact(path)
+                self._verify(path)
             except IntegrityError as error:
                 logger.error("checkpoint refused, trying the one before: %s", error)
+                self._refused.append(path)
                 continue
             logger.info("resuming checkpoint=%s", path.name)
             return _restore(path, learner)
-        if found:
+        if self._refused:
             raise IntegrityError(
                 Problem(
                     str(self._directory),
-                    f"none of {len(found)} checkpoints verifies",
-                    "Remove the directory to train from the start.",
+                    f"none of {len(self._refused)} checkpoints verifies",
+                    "To train from the start use `recsys-mtl train --from-scratch`.",
                 )
             )
         return Progress()
+
+    def _verify(self, path: Path) -> None:
+        """Check the sha256 of a checkpoint and of the best weights that it counts on."""
+        open_artifact(path)
+        best = _best_step(path)
+        if best is not None:
+            self.best_weights(best)
+
+    def _set_aside(self) -> None:
+        """Rename damaged checkpoints, so that they do not count among those that are kept."""
+        for path in self._refused:
+            aside = path.with_name(f"refused-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        self._refused = []
+
+    def _check_room(self, size_bytes: int) -> None:
+        free_bytes = shutil.disk_usage(self._directory).free
+        if free_bytes < 2 * size_bytes:
+            raise TransientError(
+                Problem(
+                    str(self._directory),
+                    f"{free_bytes / 2**20:,.0f} MiB are free, two checkpoints need "
+                    f"{2 * size_bytes / 2**20:,.0f} MiB",
+                    "Free space, then rerun: training goes on from the last checkpoint.",
+                )
+            )
 
     def _best(self, step: int) -> Path:
         return self._directory / f"best-{step:08d}"
@@ -146,6 +183,14 @@ class Checkpoints:
         bests = [p for p in self._directory.glob("best-*") if int(p.name[5:]) not in named]
         for path in [*steps[: -self._keep], *bests, *self._directory.glob(".step-*")]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise IntegrityError(
+                Problem(f"weights {name}", "not finite", "Lower the learning rates and rerun.")
+            )
 
 
 def _best_step(path: Path) -> int | None:
@@ -160,6 +205,15 @@ def _entries(directory: Path) -> list[FileEntry]:
 
 def _sharded(learner: Learner) -> dict[str, Any]:
     return {"tables": learner.tables.state_dict(), "fused": learner.fused.state_dict()}
+
+
+def _local_shards(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Name and local part of every sharded tensor of a nested state."""
+    for name, value in state.items():
+        if isinstance(value, Mapping):
+            yield from _local_shards(value)
+        elif isinstance(value, ShardedTensor):
+            yield from ((name, shard.tensor) for shard in value.local_shards())
 
 
 def _dense(learner: Learner) -> dict[str, Tensor]:

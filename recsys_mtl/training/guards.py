@@ -83,5 +83,6 @@ def has_finite_inputs(batch: Batch) -> bool:
 def has_finite_gradients(parameters: Sequence[Tensor]) -> bool:
     """Whether all gradients are finite, by one norm over them."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch._foreach_norm(gradients)
-    return bool(torch.isfinite(torch.stack(norms)).all()) if norms else True
+    if not gradients:
+        return True
+    return bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all())

@@ -20,13 +20,14 @@ from recsys_mtl.artifacts.runkey import run_key, stage_dir
 from recsys_mtl.artifacts.sealed import canonical
 from recsys_mtl.batches.batch import Batch
 from recsys_mtl.batches.reader import EncodedShards
-from recsys_mtl.errors import IntegrityError
+from recsys_mtl.errors import DataError, Problem
 from recsys_mtl.spec.load import Loaded
 from recsys_mtl.training.checkpoint import Checkpoints, Progress
 from recsys_mtl.training.learner import Learner
 from recsys_mtl.training.loop import Loop, Report
 
 HISTORY = "history.json"
+_CHECKPOINTS = "ckpt"
 
 
 def train_key(loaded: Loaded, ingested: Manifest) -> str:
@@ -41,30 +42,57 @@ def train_key(loaded: Loaded, ingested: Manifest) -> str:
     return run_key("train", ingest=ingested.sha, config=canonical(config).decode())
 
 
-def train(loaded: Loaded, ingested: Manifest, report: Report) -> Manifest:
+def train(
+    loaded: Loaded, ingested: Manifest, report: Report, *, from_scratch: bool = False
+) -> Manifest:
     """Train on the shards, or return the published weights; a killed run goes on where it was.
+
+    Args:
+        loaded: the pipeline.
+        ingested: its encoded shards.
+        report: called after every step with rows/s, seconds left and the losses.
+        from_scratch: drop the checkpoints of a killed run instead of going on from them.
 
     Returns:
         The artifact: `dense.safetensors`, `tables/<table>.safetensors` (weights with the lowest
         validation loss), `history.json`.
 
     Raises:
+        DataError: if there are no rows to train or to validate on.
         IntegrityError: if weights, losses or checkpoints are not what they must be.
         TransientError: if another run holds the stage, or the process was asked to stop.
     """
     key = train_key(loaded, ingested)
     out = stage_dir(loaded.home, loaded.pipeline.name, "train", key)
     with stage_lock(out):
+        # A run that was killed between publishing and tidying up leaves its checkpoints here.
+        if from_scratch or is_published(out):
+            shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)
         if is_published(out):
             return open_artifact(out)
+        _check_rows(ingested)
         make_dir(out)
         loop = _run(loaded, ingested, out, report)
         entries = _results(loop, out)
         line = json.dumps({"rows_per_s": round(loop.rows_per_s), "step": loop.progress.step})
         atomic_write(out / "timing.jsonl", f"{line}\n".encode())
         manifest = publish(out, entries, _facts(loaded, ingested, loop.progress, key))
-        shutil.rmtree(out / "ckpt", ignore_errors=True)
+        shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)
         return manifest
+
+
+def _check_rows(ingested: Manifest) -> None:
+    splits = ingested.meta["splits"]
+    empty = [name for name in ("train", "valid") if not splits[name]["rows"]]
+    if empty:
+        found = {name: part["rows"] for name, part in splits.items()}
+        raise DataError(
+            Problem(
+                str(ingested.dir),
+                f"no {' and no '.join(empty)} rows ({found}); training needs both",
+                "Widen data.window, or move the dates of the split.",
+            )
+        )
 
 
 def _run(loaded: Loaded, ingested: Manifest, out: Path, report: Report) -> Loop:
@@ -72,7 +100,7 @@ def _run(loaded: Loaded, ingested: Manifest, out: Path, report: Report) -> Loop:
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     torch.manual_seed(config.seed)
     learner = Learner(loaded.pipeline, loaded.layout)
-    checkpoints = Checkpoints(make_dir(out / "ckpt"), config.checkpoint.keep)
+    checkpoints = Checkpoints(make_dir(out / _CHECKPOINTS), config.checkpoint.keep)
     weights = {t: loaded.pipeline.objectives.weight(t) for t in loaded.layout.task_names}
     with _stop_requests() as should_stop:
         loop = Loop(
@@ -105,15 +133,16 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
 
 
 def _dump(batch: Batch, step: int, out: Path) -> str:
+    """Keys of a batch's rows, and the step; never their features."""
     path = out / f"_not-finite-{step:08d}.parquet"
-    write_table(path, pa.table({"row_id": batch.row_id, "time_us": batch.time.numpy()}))
+    keys = {"row_id": batch.row_id, "group": batch.group.numpy(), "time_us": batch.time.numpy()}
+    write_table(path, pa.table({**keys, "step": pa.array([step] * batch.num_rows, pa.int64())}))
     return str(path)
 
 
 def _results(loop: Loop, out: Path) -> list[FileEntry]:
     step = loop.progress.best_step
-    if step is None:
-        raise IntegrityError("training ended without an evaluation; there is no validation row")
+    assert step is not None, "the last step is always evaluated"
     best = loop.checkpoints.best_weights(step)
     make_dir(out / "tables")
     names = sorted(p.relative_to(best) for p in best.rglob("*.safetensors"))
@@ -121,7 +150,8 @@ def _results(loop: Loop, out: Path) -> list[FileEntry]:
         atomic_write(out / name, (best / name).read_bytes())
     progress = loop.progress
     history = {"train": progress.train, "valid": progress.valid, "valid_auc": progress.valid_auc}
-    atomic_write(out / HISTORY, canonical({**history, "best_step": step, "steps": progress.step}))
+    counts = {"best_step": step, "steps": progress.step, "skipped_steps": progress.num_skipped}
+    atomic_write(out / HISTORY, canonical({**history, **counts}))
     return [entry_of(out / name, out) for name in [*names, Path(HISTORY)]]
 
 

@@ -85,6 +85,8 @@ class Learner:
     def first_step(self, batch: Batch) -> StepResult:
         """A step after which every table that the batch reads must have moved.
 
+        A batch without any label moves nothing, and is not held against the tables.
+
         Raises:
             IntegrityError: naming the tables that stayed: they are not being trained.
         """
@@ -92,7 +94,7 @@ class Learner:
         result = self.step(batch)
         after = plain_state(self.tables)
         still = [t for t in self._read_tables(batch) if torch.equal(before[t], after[t])]
-        if still and not result.was_skipped:
+        if still and not result.was_skipped and result.losses.any():
             raise IntegrityError(
                 Problem(
                     "training",

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from recsys_mtl.training.guards import SkipBudget
 from recsys_mtl.training.learner import Learner, StepResult
 from recsys_mtl.training.validation import validate
 
+logger = logging.getLogger(__name__)
 Report = Callable[..., None]
 """progress(done, total, **numbers)."""
 _SAMPLE_EVERY = 20
@@ -40,6 +42,7 @@ class Loop:
     dump: Callable[[Batch, int], str]
     """Writes a batch that was not finite; returns where."""
     rows_per_s: float = 0.0
+    """Of this process, evaluations and checkpoints included."""
 
     def run(self) -> None:
         """Train until the epochs are done or validation stops improving.
@@ -59,7 +62,7 @@ class Loop:
                 self._step(batch, budget, total)
                 rows += batch.num_rows
                 self.rows_per_s = rows / (time.perf_counter() - started)
-                self._show(total)
+                self._show(per_epoch, total)
                 if self.progress.step % every == 0 or self.progress.step == total:
                     self._evaluate()
                 if self._is_finished():
@@ -74,10 +77,18 @@ class Loop:
 
     def _step(self, batch: Batch, budget: SkipBudget, total: int) -> None:
         self.learner.scale_rates(1 - (1 - _FINAL_RATE) * self.progress.step / total)
-        step = self.learner.first_step if self.progress.step == 0 else self.learner.step
-        result = step(batch)
+        is_first = self.progress.step == self.progress.num_skipped
+        result = self.learner.first_step(batch) if is_first else self.learner.step(batch)
         self.progress.step += 1
-        if result.was_skipped and budget.is_spent(self.progress.step):
+        if result.was_skipped:
+            self._skip(batch, budget)
+        elif self.progress.step % _SAMPLE_EVERY == 1:
+            self._sample(result)
+
+    def _skip(self, batch: Batch, budget: SkipBudget) -> None:
+        logger.warning("step skipped, not finite: step=%d", self.progress.step)
+        self.progress.num_skipped += 1
+        if budget.is_spent(self.progress.step):
             where = self.dump(batch, self.progress.step)
             raise IntegrityError(
                 Problem(
@@ -89,17 +100,17 @@ class Loop:
                 )
             )
         self.progress.skipped = budget.skipped
-        if self.progress.step % _SAMPLE_EVERY == 1 and not result.was_skipped:
-            self._sample(result)
 
     def _sample(self, result: StepResult) -> None:
         tasks = self.learner.layout.task_names
         for task, loss in zip(tasks, result.losses.tolist(), strict=True):
             self.progress.train.setdefault(task, []).append([self.progress.step, loss])
 
-    def _show(self, total: int) -> None:
+    def _show(self, per_epoch: int, total: int) -> None:
         losses = {task: points[-1][1] for task, points in self.progress.train.items()}
-        self.report(self.progress.step, total, rows_per_s=round(self.rows_per_s), **losses)
+        rows = self.shards.rows("train") / per_epoch * (total - self.progress.step)
+        speed = {"rows_per_s": round(self.rows_per_s), "left_s": round(rows / self.rows_per_s)}
+        self.report(self.progress.step, total, **speed, **losses)
 
     def _evaluate(self) -> None:
         found = validate(self.learner, self.shards, self.weights)
