@@ -14,6 +14,7 @@ class WorldName(StrEnum):
     """Worlds that can be simulated."""
 
     short_video = "short_video"
+    conflict = "conflict"
 
 
 def command(
@@ -37,18 +38,24 @@ def _simulate(world: WorldName, out: Path, overrides: list[str]) -> Result:
     from pydantic import ValidationError
 
     from recsys_mtl.errors import ConfigError
-    from recsys_mtl.simulate.short_video import WorldConfig, write_world
+    from recsys_mtl.simulate import conflict, short_video
 
-    settings = dict(item.partition("=")[::2] for item in overrides)
+    settings = {k: yaml.safe_load(v) for k, _, v in (item.partition("=") for item in overrides)}
+    config_class = {"short_video": short_video, "conflict": conflict}[world.value].WorldConfig
     try:
-        config = WorldConfig.model_validate({k: yaml.safe_load(v) for k, v in settings.items()})
+        config = config_class.model_validate(settings)
     except ValidationError as error:
-        known = ", ".join(WorldConfig.model_fields)
+        known = ", ".join(config_class.model_fields)
         first = error.errors()[0]
+        # A rule over several settings has no location; its message names the setting.
+        where = "".join(f" {part}:" for part in first["loc"])
         raise ConfigError(
-            f"--set {first['loc'][0]}: {first['msg']}; settings of {world.value}: {known}"
+            f"--set{where or ':'} {first['msg']}; settings of {world.value}: {known}"
         ) from None
-    write_world(out, config)
+    if isinstance(config, conflict.WorldConfig):
+        conflict.write_world(out, config)
+    else:
+        short_video.write_world(out, config)
     rows = config.num_days * config.rows_per_day
     return Result(
         [f"Wrote {config.num_days} days of logs, {rows:,} impressions, to {out}/."],
