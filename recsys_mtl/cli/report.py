@@ -36,7 +36,10 @@ def write_report(job: Job, first_champion: bool) -> Path:
 
     evaluation = job.evaluated
     metrics = read_json(evaluation, "metrics.json")
-    has_oracle = (evaluation.dir / "oracle.json").exists()
+    oracle, experts = (
+        read_json(evaluation, name) if (evaluation.dir / name).exists() else {}
+        for name in ("oracle.json", "experts.json")
+    )
     decision = None if job.candidate_is_champion else job.decide(first_champion)[0].as_json()
     meta = evaluation.meta
     lineage = {k: str(meta[k]) for k in ("bundle_sha", "input_fp", "data_fp", "holdout_fp")}
@@ -52,7 +55,8 @@ def write_report(job: Job, first_champion: bool) -> Path:
             history=job.history,
             lineage=lineage,
             command=_command(job),
-            oracle=read_json(evaluation, "oracle.json") if has_oracle else {},
+            oracle=oracle,
+            experts=experts,
         )
     )
     folder = make_dir(job.loaded.home / job.loaded.pipeline.name / "reports")

@@ -133,10 +133,18 @@ class Job:
     @cached_property
     def evaluated(self) -> "Manifest":
         """Holdout predictions and metrics of the candidate, logged to its run."""
+        from recsys_mtl.evaluation.expert_report import expert_points
+
         evaluation = self._evaluate(self.candidate, "evaluate")
-        metrics = read_json(evaluation, "metrics.json")["tasks"]
-        self.tracker.log(self.run_id, metric_points(metrics, self.trained.meta["best_step"]))
-        files = [evaluation.path(name) for name in ("metrics.json", "calibration.json")]
+        step = self.trained.meta["best_step"]
+        points = metric_points(read_json(evaluation, "metrics.json")["tasks"], step)
+        names = ["metrics.json", "calibration.json"]
+        if (evaluation.dir / "experts.json").exists():
+            names.append("experts.json")
+            experts = expert_points(read_json(evaluation, "experts.json"))
+            points += [(name, value, step) for name, value in experts]
+        self.tracker.log(self.run_id, points)
+        files = [evaluation.path(name) for name in names]
         tags = {"recsys.bundle_sha": self.bundle.sha}
         self.tracker.finish(self.run_id, [*files, self.trained.path("history.json")], tags)
         return evaluation

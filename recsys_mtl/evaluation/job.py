@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,6 +29,7 @@ from recsys_mtl.artifacts.runkey import run_key, stage_dir
 from recsys_mtl.artifacts.sealed import canonical
 from recsys_mtl.engines import make_engine
 from recsys_mtl.errors import ConfigError, DataError, Problem
+from recsys_mtl.evaluation.expert_report import EXPERT_ROWS, expert_report, has_gates
 from recsys_mtl.evaluation.measure import measure
 from recsys_mtl.evaluation.oracle import against_oracle, read_truth, truth_files
 from recsys_mtl.evaluation.outcomes import prediction_rows
@@ -42,6 +44,7 @@ from recsys_mtl.spec.layout import SPLIT
 from recsys_mtl.spec.load import Loaded
 
 METRICS, CALIBRATION, ORACLE = "metrics.json", "calibration.json", "oracle.json"
+EXPERTS = "experts.json"
 _log = logging.getLogger(__name__)
 
 
@@ -71,9 +74,7 @@ def predict_shard(task: PredictTask) -> Receipt:
     if done is not None:
         return done
     bundle = loaded_bundle(task.bundle_dir, task.bundle_sha)
-    assembled, encoded = encode_rows(task.shard, task.ctx, bundle.fit)
-    is_test = pa.array(encoded[SPLIT].to_numpy() == TEST)
-    encoded, raw = encoded.filter(is_test), assembled.table.filter(is_test)
+    raw, encoded = _test_rows(task, bundle)
     probs = bundle.predict(encoded)
     for feature, column in task.slices.items():
         values = pc.fill_null(pc.cast(raw[column], pa.string()), MISSING)
@@ -91,6 +92,13 @@ def predict_shard(task: PredictTask) -> Receipt:
     )
     write_receipt(task.out, receipt)
     return receipt
+
+
+def _test_rows(task: PredictTask, bundle: Bundle) -> tuple[pa.Table, pa.Table]:
+    """A shard's test rows, assembled and encoded."""
+    assembled, encoded = encode_rows(task.shard, task.ctx, bundle.fit)
+    is_test = pa.array(encoded[SPLIT].to_numpy() == TEST)
+    return assembled.table.filter(is_test), encoded.filter(is_test)
 
 
 def evaluate(
@@ -112,7 +120,8 @@ def evaluate(
 
     Returns:
         The artifact: `part-*.parquet` as `registry.predictions` lays them out, `metrics.json`,
-        `calibration.json`, and `oracle.json` in simulated worlds.
+        `calibration.json`, `oracle.json` in simulated worlds, and `experts.json` for towers
+        with gates.
 
     Raises:
         ConfigError: if the bundle was made for another source.
@@ -150,7 +159,7 @@ def _make(
 ) -> tuple[list[FileEntry], dict[str, Any]]:
     """Write everything but the manifest; its entries and facts."""
     slices = _slices(loaded, bundle)
-    receipts = _predict(loaded, bundle, slices, inputs, out, progress)
+    receipts, experts = _predict(loaded, bundle, slices, inputs, out, progress)
     if not any(receipt.rows_out for receipt in receipts):
         fix = "Choose another --interval-end, or widen the test window."
         raise DataError(Problem("test rows", "there are none to evaluate on", fix, "D041"))
@@ -160,6 +169,8 @@ def _make(
     reports: dict[str, Mapping[str, Any]] = {METRICS: metrics, CALIBRATION: calibration}
     if truth:
         reports[ORACLE] = against_oracle(rows, read_truth(loaded, truth), tasks)
+    if experts:
+        reports[EXPERTS] = experts
     entries = [e for r in receipts for e in (*r.files, write_receipt(out, r))]
     entries += [_write_json(out / name, report) for name, report in reports.items()]
     verify_plan(inputs.plan)
@@ -196,8 +207,8 @@ def _predict(
     inputs: Inputs,
     out: Path,
     progress: Callable[..., None],
-) -> list[Receipt]:
-    """Predict all shards that may hold test rows; receipts in their order."""
+) -> tuple[list[Receipt], dict[str, Any]]:
+    """Predict all shards that may hold test rows; receipts in their order, and experts' health."""
     # A bundle of an older spec must not move the holdout: the split is the pipeline's.
     spec = bundle.spec.model_copy(update={"split": loaded.spec.split})
     with (
@@ -213,7 +224,27 @@ def _predict(
         for receipt in engine.map(predict_shard, tasks):
             receipts.append(receipt)
             progress(len(receipts), len(tasks), rows=sum(r.rows_out for r in receipts))
-    return sorted(receipts, key=lambda r: r.index)
+        receipts.sort(key=lambda r: r.index)
+        return receipts, _experts(tasks, receipts, bundle)
+
+
+def _experts(
+    tasks: Sequence[PredictTask], receipts: Sequence[Receipt], bundle: Bundle
+) -> dict[str, Any]:
+    """Health of the bundle's experts on rows spread over its first shards; {} without gates."""
+    if not has_gates(bundle):
+        return {}
+    parts: list[pa.Table] = []
+    found = 0
+    for task, receipt in zip(tasks, receipts, strict=True):
+        if receipt.rows_out and found < EXPERT_ROWS:
+            # Encoded again: keeping every shard's rows would cost more than these few.
+            parts.append(_test_rows(task, bundle)[1])
+            found += receipt.rows_out
+    if not parts:
+        return {}
+    spread = np.linspace(0, found - 1, min(found, EXPERT_ROWS)).astype(np.int64)
+    return expert_report(bundle, pa.concat_tables(parts).take(spread))
 
 
 def _write_json(path: Path, report: Mapping[str, Any]) -> FileEntry:

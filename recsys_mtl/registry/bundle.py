@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file, save
 
 from recsys_mtl.artifacts.commit import (
     FileEntry,
@@ -40,7 +40,8 @@ from recsys_mtl.errors import DataError, IntegrityError, Problem
 from recsys_mtl.ingest.fit import FitState, fit_fp
 from recsys_mtl.ingest.job import FIT, SAMPLE
 from recsys_mtl.ingest.transform import encode
-from recsys_mtl.models.model import MultiTaskModel, build_model
+from recsys_mtl.models.interface import Probe
+from recsys_mtl.models.model import DensePart, MultiTaskModel, build_model
 from recsys_mtl.registry.predictions import prob_column
 from recsys_mtl.spec.feature_spec import FeatureSpec
 from recsys_mtl.spec.fingerprint import input_fp, spec_fp
@@ -85,8 +86,12 @@ class Bundle:
         """Assembled rows without labels as model inputs."""
         return encode(assembled, self.spec, self.source, self.fit, with_labels=False)
 
-    def predict(self, encoded: pa.Table) -> np.ndarray:
+    def predict(self, encoded: pa.Table, probe: Probe | None = None) -> np.ndarray:
         """End-to-end probabilities of B encoded rows, float64[B, T], tasks as in the layout.
+
+        Args:
+            encoded: rows as `encode` makes them, with or without labels.
+            probe: sees, and may change, what the tower's gates mix.
 
         Raises:
             IntegrityError: if a probability is not finite.
@@ -95,7 +100,7 @@ class Bundle:
         with torch.inference_mode(), _one_thread():
             for start in range(0, encoded.num_rows, _PREDICT_ROWS):
                 batch = to_batch(encoded.slice(start, _PREDICT_ROWS), self.layout)
-                log_p, _ = self.model.predict_log_probs(batch)
+                log_p, _ = self.model.predict_log_probs(batch, probe)
                 parts.append(np.exp(log_p.double().numpy()))
         probs = np.concatenate(parts)
         bad = ~np.isfinite(probs)
@@ -145,8 +150,8 @@ def build_bundle(loaded: Loaded, ingested: Manifest, trained: Manifest) -> Manif
 
 def _write(loaded: Loaded, ingested: Manifest, trained: Manifest, out: Path) -> list[FileEntry]:
     """Write everything but the golden rows."""
-    weights = [e for e in trained.files if e.path.endswith(".safetensors")]
-    entries = [_copy(trained, entry, out) for entry in weights]
+    tables = [e for e in trained.files if e.path.startswith("tables/")]
+    entries = [_copy(trained, entry, out) for entry in tables]
     entries += FitState.load(ingested.dir / FIT).save(out / FIT, out)
     plain = loaded.spec.model_dump(mode="json", exclude_none=True)
     model = {
@@ -158,6 +163,7 @@ def _write(loaded: Loaded, ingested: Manifest, trained: Manifest, out: Path) -> 
         MODEL: canonical(model),
         LINEAGE: canonical(_lineage(loaded, ingested, trained)),
         SCORER: _installed_scorer().read_bytes(),
+        DENSE: _folded(loaded, trained),
     }
     for name, data in texts.items():
         atomic_write(out / name, data)
@@ -166,14 +172,29 @@ def _write(loaded: Loaded, ingested: Manifest, trained: Manifest, out: Path) -> 
 
 
 def _copy(trained: Manifest, entry: FileEntry, out: Path) -> FileEntry:
+    atomic_write(out / entry.path, _verified(trained, entry))
+    return entry
+
+
+def _verified(trained: Manifest, entry: FileEntry) -> bytes:
     data = trained.path(entry.path).read_bytes()
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         fix = "Move its directory away and rerun `recsys-mtl train`."
         raise IntegrityError(
             Problem(str(trained.path(entry.path)), "changed after it was written", fix, "D022")
         )
-    atomic_write(out / entry.path, data)
-    return entry
+    return data
+
+
+def _folded(loaded: Loaded, trained: Manifest) -> bytes:
+    """Dense weights for scoring: what does not depend on the rows is a constant."""
+    (entry,) = (e for e in trained.files if e.path == DENSE)
+    dense_part = DensePart(loaded.layout, loaded.pipeline.model)
+    dense_part.load_state_dict(load(_verified(trained, entry)))
+    dense_part.fold()
+    state = {name: tensor.contiguous() for name, tensor in dense_part.state_dict().items()}
+    data: bytes = save(state)
+    return data
 
 
 def _lineage(loaded: Loaded, ingested: Manifest, trained: Manifest) -> dict[str, Any]:
@@ -281,6 +302,7 @@ def _model(directory: Path, layout: Layout, config: ModelConfig) -> MultiTaskMod
         with _readable(directory / "tables" / f"{name}.safetensors") as path:
             tables[name] = load_file(path)["weight"]
     load_plain_state(model.embeddings, tables)
+    model.dense_part.fold()
     with _readable(directory / DENSE) as path:
         dense = load_file(path)
         model.dense_part.load_state_dict(dense)

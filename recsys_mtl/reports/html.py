@@ -6,6 +6,8 @@ from html import escape
 from typing import Any
 
 from recsys_mtl.reports.charts import calibration_chart, training_chart
+from recsys_mtl.reports.experts import experts_section
+from recsys_mtl.reports.tables import table
 
 _Z95 = 1.959964
 _STYLE = """
@@ -54,6 +56,8 @@ class ReportInput:
     """Command that makes the evaluated model again."""
     oracle: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Task to {oracle_auc, expected_auc, regret, calibration}, in simulated worlds."""
+    experts: Mapping[str, Any] = field(default_factory=dict)
+    """`experts.json`; empty for towers without gates."""
 
 
 def render_report(report: ReportInput) -> str:
@@ -69,9 +73,10 @@ def render_report(report: ReportInput) -> str:
         f'<div class="figure">{calibration_chart(report.calibration)}</div>',
         "<h2>Training</h2>",
         f'<div class="figure">{_training_figure(report.history)}</div>',
+        experts_section(report.experts),
         *_slice_tables(report.slices),
         "<h2>Lineage</h2>",
-        _table(["what", "value"], [[k, v] for k, v in sorted(report.lineage.items())]),
+        table(["what", "value"], [[k, v] for k, v in sorted(report.lineage.items())]),
         f"<p>To make this model again:</p><pre>{escape(report.command)}</pre>",
     ]
     return (
@@ -119,7 +124,7 @@ def _tasks_table(report: ReportInput) -> str:
             [task, *counts, *(_interval(metrics[m]) if m in metrics else "-" for m in names)]
         )
     note = "<p>Brackets are 95 % intervals; rows of one user are treated as dependent.</p>"
-    return _table(["task", "rows", "positives", "users", *names], rows) + note
+    return table(["task", "rows", "positives", "users", *names], rows) + note
 
 
 def _oracle_table(oracle: Mapping[str, Mapping[str, float]]) -> str:
@@ -132,7 +137,7 @@ def _oracle_table(oracle: Mapping[str, Mapping[str, float]]) -> str:
         "<h2>Against the oracle</h2><p>This world is simulated, so the true probability of every "
         "row is known. The oracle is the best AUC any model can reach here.</p>"
     )
-    return text + _table(header, rows)
+    return text + table(header, rows)
 
 
 def _checks_table(decision: Mapping[str, Any] | None) -> str:
@@ -165,13 +170,5 @@ def _slice_tables(slices: Mapping[str, Any]) -> list[str]:
             ]
             rows.append([value, f"{some.get('n', 0):,}", *cells])
         parts.append(f"<h2>AUC by {escape(feature)}</h2>")
-        parts.append(_table([feature, "rows", *tasks], rows))
+        parts.append(table([feature, "rows", *tasks], rows))
     return parts
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(h)}</th>" for h in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"

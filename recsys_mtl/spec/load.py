@@ -11,6 +11,7 @@ from recsys_mtl.spec.feature_spec import FeatureSpec, TimeSplit
 from recsys_mtl.spec.interpolate import environment_overrides, interpolate
 from recsys_mtl.spec.label_rules import late_labels
 from recsys_mtl.spec.layout import Layout, compile_layout
+from recsys_mtl.spec.model_rules import interests_need_sequences
 from recsys_mtl.spec.overrides import apply_overrides
 from recsys_mtl.spec.parse import Parsed, parse
 from recsys_mtl.spec.pipeline import Pipeline
@@ -95,8 +96,12 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Loaded:
         raise ConfigError(_in_file_order(problems))
     split = parsed.model.split or spec.model.split
     embargo = getattr(split, "embargo", None)
-    late = _late_labels(spec_document, parsed.model.data.source, embargo) if embargo else []
-    return Loaded(parsed.model, spec.model, path, spec_path, origins, tuple(_warn(late)))
+    source = parsed.model.data.source
+    late = _late_labels(spec_document, source, embargo) if embargo else []
+    sequences = len(spec.model.sequences_of(source))
+    unused = located(document, list(interests_need_sequences(View.of(parsed), sequences)))
+    warnings = tuple(_warn(late + unused))
+    return Loaded(parsed.model, spec.model, path, spec_path, origins, warnings)
 
 
 def load_schedule(path: Path) -> Pipeline:

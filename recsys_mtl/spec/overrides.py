@@ -80,7 +80,8 @@ def _apply(document: Document, model: type[BaseModel], entry: _Override) -> list
 
 def _new_block(model: type[BaseModel], above: Loc, key: str) -> dict[str, Any]:
     """A block that the file leaves to its default: of the default's kind."""
-    defaults = [m.model_fields[key].default for m in models_at(model, above)]
+    models = models_at(model, above)
+    defaults = [m.model_fields[key].default for m in models if key in m.model_fields]
     kinds = [default.kind for default in defaults if hasattr(default, "kind")]
     return {"kind": kinds[0]} if kinds else {}
 

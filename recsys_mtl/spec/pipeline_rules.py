@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from recsys_mtl.spec.base import duration_us
+from recsys_mtl.spec.model_rules import check_model
 from recsys_mtl.spec.suggest import closest, did_you_mean
 from recsys_mtl.spec.view import Fault, Values, View, list_of
 from recsys_mtl.spec.yaml_nodes import Loc
@@ -44,7 +45,8 @@ def check_pipeline(pipeline: View, spec: View | None) -> list[Fault]:
     """All problems of a pipeline file across fields; without a spec those within the file."""
     pair = Pair(pipeline, spec or View({}))
     rules = _WITHIN if spec is None else (*_WITHIN, *_AGAINST_SPEC)
-    return [fault for rule in rules for fault in rule(pair)]
+    faults = [fault for rule in rules for fault in rule(pair)]
+    return faults + check_model(pipeline, pair.source if pair.tasks is not None else None)
 
 
 def every_margin_has_a_bound(pair: Pair) -> Iterator[Fault]:

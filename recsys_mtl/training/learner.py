@@ -11,7 +11,7 @@ from recsys_mtl.embeddings.shard import shard
 from recsys_mtl.embeddings.state import plain_state, unwrapped
 from recsys_mtl.errors import IntegrityError, Problem
 from recsys_mtl.models.model import build_model
-from recsys_mtl.objectives.losses import entire_space, task_losses
+from recsys_mtl.objectives.losses import counted_rows, task_losses
 from recsys_mtl.objectives.static import combine
 from recsys_mtl.spec.layout import Layout
 from recsys_mtl.spec.pipeline import Pipeline
@@ -34,7 +34,7 @@ class Learner:
     def __init__(self, pipeline: Pipeline, layout: Layout) -> None:
         config = pipeline.training
         self.layout = layout
-        self._chain = pipeline.model.chain
+        self._config = pipeline.model
         self._rates = config
         self._weights = torch.tensor([pipeline.objectives.weight(t) for t in layout.task_names])
         self.model = build_model(layout, pipeline.model, config.seed)
@@ -57,14 +57,13 @@ class Learner:
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Losses float32[T] and their presence bool[T] of a batch."""
-        return task_losses(self.model(batch), batch, self.model.parents, self._chain)
+        config = self._config
+        logits = self.model(batch)
+        return task_losses(logits, batch, self.layout.parents, config.chain, config.hinge)
 
     def rows(self, batch: Batch) -> Tensor:
         """Rows that each task's loss is the mean of, float32[T]."""
-        masks = batch.masks
-        if self._chain == "product":
-            _, masks = entire_space(batch.labels, masks, self.model.parents)
-        return masks.sum(0)
+        return counted_rows(batch, self.layout.parents, self._config.chain)
 
     def step(self, batch: Batch) -> StepResult:
         """One update. A batch that is not finite before backward leaves no trace at all."""
@@ -72,6 +71,9 @@ class Learner:
             return StepResult(torch.full((len(self._weights),), torch.nan), was_skipped=True)
         losses, present = self.losses(batch)
         loss = combine(losses, present, self._weights)
+        balance = self.model.dense_part.balance_loss
+        if balance is not None:
+            loss = loss + balance
         if not torch.isfinite(losses).all():
             return StepResult(losses.detach(), was_skipped=True)
         self.dense.zero_grad()

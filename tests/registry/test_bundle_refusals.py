@@ -108,7 +108,7 @@ def test_a_quality_bound_edited_under_a_new_manifest_is_detected(bundle_copy):
         ("lineage.json", "[]"),
         ("lineage.json", "{"),
         ("model.json", '{"source": "ads", "model": {}}'),
-        ("model.json", '{"source": "impressions", "model": {"tower": {"kind": "ple"}}}'),
+        ("model.json", '{"source": "impressions", "model": {"tower": {"kind": "plex"}}}'),
         ("fit/fit.json", "{}"),
         ("golden.parquet", "PAR1"),
     ],

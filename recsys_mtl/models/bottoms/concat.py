@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from recsys_mtl.embeddings.embedded import Embedded, EmbeddedSequence
 from recsys_mtl.models.attention import TargetAttention
+from recsys_mtl.models.bottoms.tokens import Tokens
 from recsys_mtl.models.interface import BottomOutput
 from recsys_mtl.spec.layout import Layout, SequenceInput
 from recsys_mtl.spec.model_config import ConcatBottomConfig
@@ -17,15 +18,21 @@ class ConcatBottom(nn.Module):
     target attention where the field names a target. A field without a target is always
     averaged. Numbers pass as they are: the spec's transforms scale them.
 
-    Shapes: `Embedded` -> the same float32[B, D] for every task, and `tokens`
-    float32[B, F, E] when all bags and read-outs are E wide, else None.
+    Tokens are made of the parts of v, one each, after dropout: a unit that is dropped is
+    missing from both.
+
+    Shapes: `Embedded` -> the same float32[B, D] for every task, and `tokens` float32[B, F, E]
+    with F bags, read-outs and numbers.
 
     Args:
         layout: order of bags and sequences.
         config: read-outs, dropout.
+        token_dim: width of the tokens (E); None makes none.
     """
 
-    def __init__(self, layout: Layout, config: ConcatBottomConfig) -> None:
+    def __init__(
+        self, layout: Layout, config: ConcatBottomConfig, token_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.layout = layout
         width = {bag.name: layout.tables[bag.table].dim for bag in layout.bags}
@@ -42,8 +49,10 @@ class ConcatBottom(nn.Module):
                     self._means.add(field)
                 widths += [dim] * (attends + (field in self._means))
         self.out_dim = sum(widths) + len(layout.dense)
-        self._token_dim = widths[0] if len(set(widths)) == 1 else None
-        self._num_tokens = len(widths)
+        self.num_tokens = len(widths) + len(layout.dense)
+        """F"""
+        self._sizes = [*widths, len(layout.dense)]
+        self.tokens = None if token_dim is None else Tokens(widths, len(layout.dense), token_dim)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, embedded: Embedded) -> BottomOutput:
@@ -53,9 +62,9 @@ class ConcatBottom(nn.Module):
             parts += self._read(sequence, embedded.sequences[sequence.name], embedded.bags)
         v = self.dropout(torch.cat([*parts, embedded.dense], dim=1))
         tokens = None
-        if self._token_dim is not None:
-            size = self._num_tokens * self._token_dim
-            tokens = v[:, :size].view(len(v), self._num_tokens, self._token_dim)
+        if self.tokens is not None:
+            *vectors, numbers = v.split(self._sizes, dim=1)
+            tokens = self.tokens(vectors, numbers)
         return BottomOutput({task: v for task in self.layout.task_names}, v, tokens=tokens)
 
     def _read(

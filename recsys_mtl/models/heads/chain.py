@@ -1,12 +1,26 @@
 """Entire-space chain: the only place where logits become probabilities."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+Chain = Literal["product", "conditional", "calibrated", "independent"]
+"""How a label with a parent is modelled; losses in `objectives.losses`."""
+
 _HALF = -math.log(2)
+
+
+def chained(chain: Chain, parents: tuple[int, ...]) -> tuple[int, ...]:
+    """Parents along which predictions are multiplied.
+
+    The logit of a label with a parent is a conditional rate in a product and in a conditional
+    chain. In a calibrated chain and in none it is the rate over the entire space already, as if
+    every label were a root.
+    """
+    return parents if chain in ("product", "conditional") else (-1,) * len(parents)
 
 
 def chain_log_probs(logits: Tensor, parents: tuple[int, ...]) -> tuple[Tensor, Tensor]:

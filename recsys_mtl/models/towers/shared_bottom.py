@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from recsys_mtl.models.interface import BottomOutput
+from recsys_mtl.models.interface import BottomOutput, Probe
 from recsys_mtl.models.layers import mlp
 from recsys_mtl.models.towers.tower import evaluate_once
 from recsys_mtl.spec.model_config import SharedBottomConfig
@@ -27,6 +27,6 @@ class SharedBottom(nn.Module):
         self.out_dim = config.dim
         self.body = nn.Sequential(mlp(in_dim, config.hidden, config.dim), nn.ReLU())
 
-    def forward(self, bottom: BottomOutput) -> dict[str, Tensor]:
-        """Task name to f_t, float32[B, D]."""
+    def forward(self, bottom: BottomOutput, probe: Probe | None = None) -> dict[str, Tensor]:
+        """Task name to f_t, float32[B, D]; there is no mixture to probe."""
         return evaluate_once(self.body, bottom.task, self.tasks)

@@ -18,9 +18,9 @@ def embedded(rows: int = 3) -> Embedded:
     return Embeddings(make_layout(), seed=5)(make_batch(rows))
 
 
-def bottom(**config: object) -> ConcatBottom:
+def bottom(token_dim: int | None = None, **config: object) -> ConcatBottom:
     torch.manual_seed(0)
-    return ConcatBottom(make_layout(), ConcatBottomConfig(**config))
+    return ConcatBottom(make_layout(), ConcatBottomConfig(**config), token_dim)
 
 
 def test_input_is_bags_then_read_outs_then_numbers() -> None:
@@ -71,18 +71,38 @@ def test_all_tasks_share_one_tensor() -> None:
     assert all(x is out.shared for x in out.task.values())
 
 
-def test_tokens_are_the_vectors_of_the_input_when_widths_agree() -> None:
-    inputs = embedded()
-    out = bottom()(inputs)
+def test_tokens_are_the_parts_of_the_input_then_the_numbers() -> None:
+    inputs, layer = embedded(), bottom(token_dim=4)
+    out = layer(inputs)
     assert out.tokens is not None
-    assert out.tokens.shape == (3, 10, 4)
-    assert_close(out.tokens[:, 4], inputs.bags["video_id"])
-    assert_close(out.tokens.flatten(1), out.shared[:, :40])
+    assert out.tokens.shape == (3, layer.num_tokens, 4) == (3, 12, 4)
+    assert torch.equal(out.tokens[:, 4], inputs.bags["video_id"])
+    assert torch.equal(out.tokens[:, :10].flatten(1), out.shared[:, :40])
+    weight, bias = layer.tokens.number_weight, layer.tokens.number_bias
+    assert_close(out.tokens[:, 10:], inputs.dense[:, :, None] * weight + bias)
+    assert bottom()(inputs).tokens is None
+    assert not any("tokens" in name for name in bottom().state_dict())
+
+
+def test_vectors_of_another_width_are_projected() -> None:
+    """Topics are 8 wide, the rest 4; two bags read topics."""
     layout = make_layout(topic_dim=8)
-    batch = make_batch(3, layout=layout)
-    mixed = ConcatBottom(layout, ConcatBottomConfig())(Embeddings(layout)(batch))
-    assert mixed.tokens is None
-    assert mixed.shared.shape[1] == WIDTH + 2 * 4
+    inputs = Embeddings(layout, seed=5)(make_batch(3, layout=layout))
+    layer = ConcatBottom(layout, ConcatBottomConfig(), token_dim=4)
+    out = layer(inputs)
+    assert out.shared.shape[1] == WIDTH + 2 * 4
+    assert out.tokens is not None
+    projection = layer.tokens.projections["8"]
+    topics = torch.stack([inputs.bags["liked_topics"], inputs.bags["topic"]], dim=1)
+    assert_close(out.tokens[:, [1, 3]], projection(topics))
+    assert torch.equal(out.tokens[:, 2], inputs.bags["hour"])
+
+
+def test_dropout_drops_the_same_units_of_tokens_and_input() -> None:
+    out = bottom(token_dim=4, dropout=0.5)(embedded())
+    assert out.tokens is not None
+    assert (out.shared[:, :40] == 0).float().mean() > 0.25
+    assert torch.equal(out.tokens[:, :10].flatten(1), out.shared[:, :40])
 
 
 @pytest.mark.parametrize(

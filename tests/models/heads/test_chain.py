@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 from torch.testing import assert_close
 
-from recsys_mtl.models.heads.chain import chain_log_probs, topological
+from recsys_mtl.models.heads.chain import chain_log_probs, chained, topological
 
 LINE = (-1, 0, 1)
 TREE = (-1, 0, 1, 1, 0)
@@ -95,17 +95,17 @@ def test_gradients_equal_finite_differences() -> None:
     assert torch.autograd.gradcheck(both, (logits,), rtol=1e-6)
 
 
-def test_gradient_identity_of_the_entire_space_loss() -> None:
-    """dL/dl_k = sum over t >= k of (p_t - y_t) / (1 - p_t) (1 - c_k) on a line."""
-    torch.manual_seed(0)
-    logits = (3 * torch.randn(50, 3, dtype=torch.float64)).requires_grad_()
-    y = torch.randint(0, 2, (50, 3)).double().cumprod(1)
-    log_p, log_not_p = chain_log_probs(logits, LINE)
-    (found,) = torch.autograd.grad(-(y * log_p + (1 - y) * log_not_p).sum(), logits)
-    p, c = log_p.exp().detach(), logits.sigmoid().detach()
-    excess = (p - y) / (1 - p)
-    expected = excess.flip(1).cumsum(1).flip(1) * (1 - c)
-    assert_close(found, expected, rtol=1e-9, atol=1e-12)
+@pytest.mark.parametrize(
+    ("chain", "expected"),
+    [
+        ("product", LINE),
+        ("conditional", LINE),
+        ("calibrated", (-1, -1, -1)),
+        ("independent", (-1, -1, -1)),
+    ],
+)
+def test_only_conditional_rates_are_multiplied(chain, expected) -> None:
+    assert chained(chain, LINE) == expected
 
 
 def test_parents_come_first() -> None:

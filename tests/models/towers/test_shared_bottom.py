@@ -2,16 +2,13 @@ import torch
 from torch.testing import assert_close
 
 from recsys_mtl.models.interface import BottomOutput
-from recsys_mtl.models.towers import build_tower
 from recsys_mtl.models.towers.shared_bottom import SharedBottom
 from recsys_mtl.spec.model_config import SharedBottomConfig
 
 
 def made(tasks: tuple[str, ...] = ("a", "b"), in_dim: int = 6) -> SharedBottom:
     torch.manual_seed(0)
-    tower = build_tower(SharedBottomConfig(hidden=(5,), dim=3), in_dim, tasks)
-    assert isinstance(tower, SharedBottom)
-    return tower
+    return SharedBottom(in_dim, tasks, SharedBottomConfig(hidden=(5,), dim=3))
 
 
 def test_parameters_and_width() -> None:
@@ -22,7 +19,7 @@ def test_parameters_and_width() -> None:
 
 def test_by_hand() -> None:
     """x = 2: relu([2, -2]) = [2, 0], then relu(3 * 2 - 1) = 5."""
-    tower = build_tower(SharedBottomConfig(hidden=(2,), dim=1), 1, ("a",))
+    tower = SharedBottom(1, ("a",), SharedBottomConfig(hidden=(2,), dim=1))
     values = ([[1.0], [-1.0]], [0.0, 0.0], [[3.0, 9.0]], [-1.0])
     with torch.no_grad():
         for parameter, value in zip(tower.parameters(), values, strict=True):
