@@ -1,0 +1,1 @@
+"""Towers side by side on the same rows, seeds and tuning budget."""
