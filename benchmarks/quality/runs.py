@@ -49,8 +49,8 @@ class Run:
     """Task to the folder of its predictions."""
     dense_params: int
     macs_per_row: float
-    rows_per_s: float
     alarms: list[str]
+    """`<kind> <layer> <expert or reader>: <verdict of the intervention>`; warnings left out."""
 
     @property
     def mean_valid_auc(self) -> float:
@@ -104,10 +104,9 @@ def _measure(loaded: Loaded) -> dict[str, Any]:
     history = _read(trained, HISTORY)
     best = {t: dict(map(tuple, history["valid_auc"][t]))[history["best_step"]] for t in tasks}
     metrics = _read(evaluation, "metrics.json")["tasks"]
-    oracle = _read(evaluation, "oracle.json") if evaluation_has(evaluation, "oracle.json") else {}
-    alarms = _read(evaluation, "experts.json") if evaluation_has(evaluation, "experts.json") else {}
+    oracle = _read(evaluation, "oracle.json") if _has(evaluation, "oracle.json") else {}
+    alarms = _read(evaluation, "experts.json") if _has(evaluation, "experts.json") else {}
     params, macs = _cost(loaded, ingested)
-    timing = json.loads((trained.dir / "timing.jsonl").read_text())
     return {
         "valid_auc": best,
         "test": {t: metrics[t] for t in tasks},
@@ -115,8 +114,7 @@ def _measure(loaded: Loaded) -> dict[str, Any]:
         "evaluations": {t: str(evaluation.dir) for t in tasks},
         "dense_params": params,
         "macs_per_row": macs,
-        "rows_per_s": timing["rows_per_s"],
-        "alarms": [f"{a['kind']}: {a['where']}" for a in alarms.get("alarms", [])],
+        "alarms": [_shown(a) for a in alarms.get("alarms", []) if a["level"] == "alarm"],
     }
 
 
@@ -125,14 +123,12 @@ def _together(setting: Setting, config_fp: str, parts: list[dict[str, Any]]) -> 
         key: {t: v for part in parts for t, v in part[key].items()}
         for key in ("valid_auc", "test", "regret", "evaluations")
     }
-    seconds = sum(1 / part["rows_per_s"] for part in parts)
     return Run(
         setting,
         config_fp,
         **merged,
         dense_params=sum(part["dense_params"] for part in parts),
         macs_per_row=sum(part["macs_per_row"] for part in parts),
-        rows_per_s=1 / seconds,
         alarms=[alarm for part in parts for alarm in part["alarms"]],
     )
 
@@ -150,10 +146,15 @@ def _cost(loaded: Loaded, ingested: Manifest) -> tuple[int, float]:
     return params, flops / 2 / batch.num_rows
 
 
+def _shown(alarm: dict[str, Any]) -> str:
+    place = alarm["expert"] or alarm["reader"] or "all"
+    return f"{alarm['kind']} {alarm['layer']} {place}: {alarm['verdict']}"
+
+
 def _read(artifact: Manifest, name: str) -> Any:
     return json.loads(artifact.path(name).read_bytes())
 
 
-def evaluation_has(evaluation: Manifest, name: str) -> bool:
+def _has(evaluation: Manifest, name: str) -> bool:
     """Whether an artifact lists a file."""
     return any(entry.path == name for entry in evaluation.files)
