@@ -57,7 +57,7 @@ def test_each_touched_row_moves_by_one_step_of_row_wise_adagrad():
 def test_adam_moves_a_dense_weight_by_the_rate_at_the_first_step():
     learner = make_learner()
     weights = learner.model.dense_part.state_dict()
-    name = next(k for k in weights if k.startswith("heads.click") and k.endswith("weight"))
+    name = next(k for k in weights if k.startswith("heads.0") and k.endswith("weight"))
     before = weights[name].clone()
     learner.step(make_batch(16))
     gradient = dict(learner.model.dense_part.named_parameters())[name].grad
