@@ -1,6 +1,6 @@
 """Encoded rows to a Batch: one pass over columns, none over rows."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 import pyarrow as pa
@@ -8,30 +8,42 @@ import torch
 from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from recsys_mtl.batches.batch import Batch
-from recsys_mtl.spec.layout import GROUP, ROW_ID, TIME, Layout, label_column, mask_column
+from recsys_mtl.batches.batch import Batch, SurvivalTimes
+from recsys_mtl.spec.layout import (
+    GROUP,
+    ROW_ID,
+    SURVIVAL_COLUMNS,
+    TIME,
+    Layout,
+    label_column,
+    mask_column,
+    outcome_columns,
+    survival_column,
+)
 
 
 def columns_of(layout: Layout) -> list[str]:
     """Columns that a labelled batch is made of."""
+    return [ROW_ID, GROUP, TIME, *_input_columns(layout), *outcome_columns(layout)]
+
+
+def _input_columns(layout: Layout) -> list[str]:
     return [
-        ROW_ID,
-        GROUP,
-        TIME,
         *(bag.name for bag in layout.bags),
         *(field for s in layout.sequences for field in s.fields),
         *layout.dense,
-        *(column(task) for task in layout.task_names for column in (label_column, mask_column)),
     ]
 
 
-def to_batch(rows: pa.Table | pa.RecordBatch, layout: Layout) -> Batch:
+def to_batch(rows: pa.Table | pa.RecordBatch, layout: Layout, own: Layout | None = None) -> Batch:
     """Assemble B >= 1 encoded rows; torchrec looks nothing up in an empty batch.
 
     Args:
         rows: columns as `ingest.transform.encode` writes them, in any order and sliced or
             not; without label columns (rows to be scored) labels and masks are 0.
         layout: order of bags, sequences, dense columns and tasks.
+        own: layout of the rows' source, where `layout` is that of several: what only the others
+            have is missing (id 0, no list, no event, number 0), their labels are masked.
 
     Returns:
         Tensors that own their memory, but for `row_id`.
@@ -40,22 +52,34 @@ def to_batch(rows: pa.Table | pa.RecordBatch, layout: Layout) -> Batch:
         KeyError: if a column of the layout is absent.
         pyarrow.ArrowInvalid: if a column holds nulls.
     """
-    bags = [_ids(_column(rows, bag.name)) for bag in layout.bags]
-    labels, masks = _labels(rows, layout)
+    known = set(_input_columns(own or layout))
+    num_rows = rows.num_rows
+    bags = [
+        _ids(_column(rows, bag.name)) if bag.name in known else _missing(num_rows, bag.is_list)
+        for bag in layout.bags
+    ]
+    labels, masks = _labels(rows, layout, own or layout)
     row_id = _column(rows, ROW_ID)
     return Batch(
         bags=_kjt([bag.name for bag in layout.bags], bags) if bags else None,
         sequences={
-            s.name: _kjt(list(s.fields), [_ids(_column(rows, field)) for field in s.fields])
+            s.name: _kjt(
+                list(s.fields),
+                [
+                    _ids(_column(rows, field)) if field in known else _missing(num_rows, True)
+                    for field in s.fields
+                ],
+            )
             for s in layout.sequences
         },
-        dense=_matrix(rows, layout.dense),
+        dense=_matrix(rows, layout.dense, known),
         labels=labels,
         masks=masks,
         weights=torch.ones_like(labels),
         row_id=row_id,
         group=torch.from_numpy(_column(rows, GROUP).to_numpy().copy()),
         time=torch.from_numpy(_column(rows, TIME).to_numpy().copy()),
+        survival=_survival(rows, layout),
     )
 
 
@@ -78,6 +102,13 @@ def _ids(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return column.values.slice(first, last - first).to_numpy(), np.diff(offsets)
 
 
+def _missing(num_rows: int, is_list: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of B rows whose source has no such input: none of a list, else the missing id."""
+    if is_list:
+        return np.empty(0, np.int64), np.zeros(num_rows, np.int32)
+    return np.zeros(num_rows, np.int64), np.ones(num_rows, np.int32)
+
+
 def _kjt(keys: list[str], columns: Sequence[tuple[np.ndarray, np.ndarray]]) -> KeyedJaggedTensor:
     values = np.concatenate([ids for ids, _ in columns], dtype=np.int64)
     lengths = np.concatenate([length for _, length in columns], dtype=np.int32)
@@ -86,10 +117,14 @@ def _kjt(keys: list[str], columns: Sequence[tuple[np.ndarray, np.ndarray]]) -> K
     )
 
 
-def _matrix(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> Tensor:
-    """float32[B, len(names)] of number or boolean columns."""
-    matrix = np.empty((rows.num_rows, len(names)), np.float32)
+def _matrix(
+    rows: pa.Table | pa.RecordBatch, names: Sequence[str], known: Set[str] | None = None
+) -> Tensor:
+    """float32[B, len(names)] of number or boolean columns; 0 for those that are not known."""
+    matrix = np.zeros((rows.num_rows, len(names)), np.float32)
     for i, name in enumerate(names):
+        if known is not None and name not in known:
+            continue
         column = _column(rows, name)
         if column.null_count:
             raise pa.ArrowInvalid(f"column {name}: {column.null_count} nulls; encoded has none")
@@ -97,10 +132,23 @@ def _matrix(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> Tensor:
     return torch.from_numpy(matrix)
 
 
-def _labels(rows: pa.Table | pa.RecordBatch, layout: Layout) -> tuple[Tensor, Tensor]:
+def _labels(rows: pa.Table | pa.RecordBatch, layout: Layout, own: Layout) -> tuple[Tensor, Tensor]:
     names = layout.task_names
-    if label_column(names[0]) not in rows.schema.names:
+    known = set(own.task_names)
+    if not known or label_column(own.task_names[0]) not in rows.schema.names:
         zeros = torch.zeros(rows.num_rows, len(names))
         return zeros, zeros.clone()
-    masks = _matrix(rows, [mask_column(name) for name in names])
-    return _matrix(rows, [label_column(name) for name in names]) * masks, masks
+    columns = {column(task) for task in known for column in (label_column, mask_column)}
+    masks = _matrix(rows, [mask_column(name) for name in names], columns)
+    return _matrix(rows, [label_column(name) for name in names], columns) * masks, masks
+
+
+def _survival(rows: pa.Table | pa.RecordBatch, layout: Layout) -> SurvivalTimes | None:
+    if layout.survival is None:
+        return None
+    names = [survival_column(layout.survival.name, part) for part in SURVIVAL_COLUMNS]
+    if names[0] not in rows.schema.names:
+        return None
+    *whole, weight = (torch.from_numpy(_column(rows, name).to_numpy().copy()) for name in names)
+    entry, exit_, event = (days.long() for days in whole)
+    return SurvivalTimes(entry, exit_, event, weight.float())

@@ -8,6 +8,20 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 
 @dataclass(frozen=True, slots=True)
+class SurvivalTimes:
+    """When B rows were at risk and what ended them; days of age, inclusive."""
+
+    entry: Tensor
+    """int64[B]"""
+    exit: Tensor
+    """int64[B]"""
+    event: Tensor
+    """int64[B], 0 where censored, else 1 + the number of the cause"""
+    weight: Tensor
+    """float32[B], 0 where the row has no such label"""
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """B encoded rows; order of bags, sequences, dense columns and tasks as in the `Layout`."""
 
@@ -29,6 +43,8 @@ class Batch:
     """int64[B], hash of the cluster key; all distinct without one"""
     time: Tensor
     """int64[B], microseconds UTC; 0 without time"""
+    survival: SurvivalTimes | None = None
+    """None when the layout has no survival label, or the rows have none."""
 
     @property
     def num_rows(self) -> int:

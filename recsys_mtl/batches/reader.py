@@ -28,19 +28,21 @@ class EncodedShards:
 
     Args:
         manifest: of the artifact.
-        layout: which columns are read, and their order in a batch.
+        layout: order of everything in a batch.
+        own: layout of the shards' source, where `layout` is that of several.
     """
 
-    def __init__(self, manifest: Manifest, layout: Layout) -> None:
+    def __init__(self, manifest: Manifest, layout: Layout, own: Layout | None = None) -> None:
         silence_torchrec()
         self.layout = layout
+        self._own = own or layout
         self._dir = manifest.dir
         self._files = sorted(
             entry.path
             for entry in manifest.files
             if entry.path.startswith("part-") and entry.path.endswith(".parquet")
         )
-        self._columns = [*columns_of(layout), SPLIT]
+        self._columns = [*columns_of(self._own), SPLIT]
 
     def rows(self, split: SplitName) -> int:
         """Rows of a split."""
@@ -100,10 +102,10 @@ class EncodedShards:
                 taken += len(chosen)
                 missing -= len(chosen)
                 if missing == 0:
-                    yield to_batch(pa.concat_tables(held), self.layout)
+                    yield to_batch(pa.concat_tables(held), self.layout, self._own)
                     held, missing = [], batch_rows
         if held:
-            yield to_batch(pa.concat_tables(held), self.layout)
+            yield to_batch(pa.concat_tables(held), self.layout, self._own)
 
     def _buffers(
         self, split: SplitName, shuffle: Shuffle | None, first_row: int

@@ -133,16 +133,12 @@ class Job:
     @cached_property
     def evaluated(self) -> "Manifest":
         """Holdout predictions and metrics of the candidate, logged to its run."""
-        from recsys_mtl.evaluation.expert_report import expert_points
-
         evaluation = self._evaluate(self.candidate, "evaluate")
         step = self.trained.meta["best_step"]
         points = metric_points(read_json(evaluation, "metrics.json")["tasks"], step)
         names = ["metrics.json", "calibration.json"]
         if (evaluation.dir / "experts.json").exists():
             names.append("experts.json")
-            experts = expert_points(read_json(evaluation, "experts.json"))
-            points += [(name, value, step) for name, value in experts]
         self.tracker.log(self.run_id, points)
         files = [evaluation.path(name) for name in names]
         tags = {"recsys.bundle_sha": self.bundle.sha}
@@ -222,6 +218,7 @@ def curve_points(history: dict[str, Any]) -> list[tuple[str, float, int]]:
         "train": lambda task: f"train/{task}/loss",
         "valid": lambda task: f"valid/{task}/loss",
         "valid_auc": lambda task: f"valid/{task}/auc",
+        "diagnostics": str,
     }
     return [
         (name(task), value, int(step))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from statistics import correlation
 from typing import Any, Literal
 
-from recsys_mtl.evaluation.experts import (
+from recsys_mtl.models.experts import (
     SHARED,
     ZERO,
     ExpertHealth,

@@ -1,6 +1,5 @@
 """Diagnosis of a bundle's experts on holdout rows, its alarms tested: `experts.json`."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,10 +7,10 @@ import pyarrow as pa
 
 from recsys_mtl.artifacts.commit import read_table
 from recsys_mtl.evaluation.expert_alarms import diagnose
-from recsys_mtl.evaluation.experts import ExpertSums
 from recsys_mtl.evaluation.interventions import Outcomes, try_alarms
 from recsys_mtl.evaluation.outcomes import end_to_end_labels
 from recsys_mtl.metrics.clusters import Clusters
+from recsys_mtl.models.experts import ExpertSums
 from recsys_mtl.models.interface import Probe
 from recsys_mtl.registry.bundle import GOLDEN, Bundle
 from recsys_mtl.spec.layout import GROUP
@@ -55,24 +54,3 @@ def _outcomes(bundle: Bundle, encoded: pa.Table) -> Outcomes:
         masks=np.stack([masks[task] for task in tasks], axis=1),
         clusters=Clusters.of(encoded[GROUP].to_numpy()),
     )
-
-
-def expert_points(report: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Figures of `experts.json` as (metric, value), for the run's log.
-
-    `diag/<layer>/<expert>/<figure>`, `diag/<layer>/<reader>/entropy`, and in the last layer, whose
-    readers are tasks, `diag/<task>/<expert>/w`: its effective weight.
-    """
-    figures = ("zero_share", "dead_share", "rms", "mean", "std", "load", "occupancy")
-    points = [
-        (f"diag/{e['layer']}/{e['expert']}/{name}", e[name])
-        for e in report["experts"]
-        for name in figures
-    ]
-    for gate in report["gates"]:
-        for name in ("entropy", "row_entropy", "own_weight"):
-            points.append((f"diag/{gate['layer']}/{gate['reader']}/{name}", gate[name]))
-        if gate["layer"] == report["gates"][-1]["layer"]:
-            for expert, weight in gate["effective"].items():
-                points.append((f"diag/{gate['reader']}/{expert}/w", weight))
-    return [(name, value) for name, value in points if value is not None]

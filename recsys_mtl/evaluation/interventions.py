@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from recsys_mtl.evaluation.expert_alarms import Alarm
-from recsys_mtl.evaluation.experts import ExpertSums, owner_of
 from recsys_mtl.metrics.auc import auc
 from recsys_mtl.metrics.clusters import Clusters
 from recsys_mtl.metrics.estimate import Estimate, difference
 from recsys_mtl.metrics.logloss import logloss
+from recsys_mtl.models.experts import ExpertSums, owner_of
 from recsys_mtl.models.interface import Mixture, Probe
 
 UNUSED_LOGLOSS = 0.001

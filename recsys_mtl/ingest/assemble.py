@@ -134,6 +134,7 @@ def _raw_columns(ctx: SourceContext) -> Iterator[str]:
         for label in source.labels:
             yield label.column
             yield from (label.observed.column,) if label.observed else ()
+        yield from source.survival.columns if source.survival else ()
         if isinstance(ctx.spec.split, ColumnSplit):
             yield ctx.spec.split.column
 

@@ -10,6 +10,7 @@ from recsys_mtl.ingest.assemble import SourceContext
 from recsys_mtl.ingest.columns import collecting, column_of, ragged_ids, refuse
 from recsys_mtl.ingest.labels import outcome
 from recsys_mtl.ingest.numbers import fitted_step, read_number, transformed
+from recsys_mtl.ingest.survival_labels import encode_survival
 from recsys_mtl.ingest.times import known_before, time_us
 from recsys_mtl.spec.base import duration_us
 from recsys_mtl.spec.feature_spec import BinaryLabel, NumberFeature, Sequence, TimeUnit
@@ -35,6 +36,9 @@ def check_rows(table: pa.Table, ctx: SourceContext) -> list[Problem]:
                 _check_sequence(table, sequence, unit)
     if ctx.with_labels:
         problems += _check_labels(table, ctx.source_spec.labels)
+        if ctx.source_spec.survival is not None:
+            with collecting(problems):
+                encode_survival(table, ctx.source_spec.survival)
     return problems
 
 

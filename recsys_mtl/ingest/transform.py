@@ -15,6 +15,7 @@ from recsys_mtl.ingest.ids import table_ids
 from recsys_mtl.ingest.inputs import IdInput, IdUse, id_uses, read_ids
 from recsys_mtl.ingest.labels import encode_labels
 from recsys_mtl.ingest.numbers import bucket_ids, filled, missing_flags, read_number, transformed
+from recsys_mtl.ingest.survival_labels import encode_survival
 from recsys_mtl.spec.feature_spec import ASSIGN, FeatureSpec, Keys, NumberFeature
 from recsys_mtl.spec.layout import (
     GROUP,
@@ -26,6 +27,7 @@ from recsys_mtl.spec.layout import (
     label_column,
     mask_column,
     missing_column,
+    outcome_columns,
 )
 
 _GROUP_SEED = 0
@@ -91,8 +93,8 @@ def encoded_columns(layout: Layout, with_labels: bool) -> tuple[str, ...]:
     names += [bag.name for bag in layout.bags]
     names += [field for sequence in layout.sequences for field in sequence.fields]
     names += layout.dense
-    for task in layout.task_names if with_labels else ():
-        names += [label_column(task), mask_column(task)]
+    if with_labels:
+        names += outcome_columns(layout)
     return tuple(names)
 
 
@@ -102,6 +104,8 @@ def _encode_outcomes(
     columns = {SPLIT: _whole(assembled, SPLIT, pa.int8())}
     for task, (label, mask) in encode_labels(assembled, layout.tasks, as_of_us).items():
         columns |= {label_column(task): pa.array(label), mask_column(task): pa.array(mask)}
+    if layout.survival is not None:
+        columns |= encode_survival(assembled, layout.survival)
     return columns
 
 

@@ -1,5 +1,7 @@
 """The whole model: tables, bottom, tower, heads, chain."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -10,11 +12,22 @@ from recsys_mtl.models.bottoms.concat import ConcatBottom
 from recsys_mtl.models.bottoms.dtrn import DtrnBottom
 from recsys_mtl.models.heads.binary import BinaryHead
 from recsys_mtl.models.heads.chain import chain_log_probs, chained
+from recsys_mtl.models.heads.hazard import HazardHead
 from recsys_mtl.models.interface import Probe
 from recsys_mtl.models.towers import TowerInput, build_tower, pseudo_readers, token_dim
 from recsys_mtl.models.towers.mmoe import MMoE
 from recsys_mtl.spec.layout import Layout
 from recsys_mtl.spec.model_config import ConcatBottomConfig, ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the heads give."""
+
+    logits: Tensor
+    """float32[B, T], in the order of the layout's tasks."""
+    hazard: Tensor | None
+    """float32[B, Q, J], of `heads.hazard.HazardHead`; None without a survival label."""
 
 
 class DensePart(nn.Module):
@@ -23,26 +36,38 @@ class DensePart(nn.Module):
     def __init__(self, layout: Layout, config: ModelConfig) -> None:
         super().__init__()
         tasks = layout.task_names
+        self.survival = layout.survival
         # By name: a bundle's JSON does not keep the order of the file.
         groups = dict(sorted(config.task_groups.items()))
         self.bottom = _build_bottom(layout, config, tuple(groups))
         given = TowerInput(
             self.bottom.out_dim,
             self.bottom.num_tokens if isinstance(self.bottom, ConcatBottom) else 0,
-            tasks,
-            layout.parents,
+            layout.output_names,
+            layout.parents + (-1,) * (len(layout.output_names) - len(tasks)),
             groups,
         )
         self.tower = build_tower(config.tower, given)
         self.tasks = tasks
         # Lists: a dictionary of modules refuses names such as `apply`, which a task may bear.
         self.heads = nn.ModuleList(BinaryHead(self.tower.out_dim, config.head) for _ in tasks)
+        self.edges = torch.tensor(config.hazard.edges)
+        """Grid of the hazard head, int64[J + 1] days of age."""
+        self.hazard: HazardHead | None = None
+        if layout.survival is not None:
+            size = (layout.survival.num_causes, len(config.hazard.edges) - 1)
+            self.hazard = HazardHead(self.tower.out_dim, *size, config.hazard.hidden)
 
-    def forward(self, embedded: Embedded, probe: Probe | None = None) -> Tensor:
-        """Logits float32[B, T], in the order of the layout's tasks; a probe sees all gates."""
+    def forward(self, embedded: Embedded, probe: Probe | None = None) -> Outputs:
+        """Outputs of all heads; a probe sees all gates."""
         f = self.tower(self.bottom(embedded), probe)
-        heads = zip(self.tasks, self.heads, strict=True)
-        return torch.stack([head(f[task]) for task, head in heads], dim=1)
+        logits = embedded.dense.new_empty(len(embedded.dense), len(self.tasks))
+        if self.tasks:
+            heads = zip(self.tasks, self.heads, strict=True)
+            logits = torch.stack([head(f[task]) for task, head in heads], dim=1)
+        if self.hazard is None or self.survival is None:
+            return Outputs(logits, None)
+        return Outputs(logits, self.hazard(f[self.survival.name]))
 
     @property
     def balance_loss(self) -> Tensor | None:
@@ -61,7 +86,7 @@ def _build_bottom(
     if isinstance(config.bottom, ConcatBottomConfig):
         return ConcatBottom(layout, config.bottom, token_dim(config.tower))
     pseudo = pseudo_readers(config.tower, groups)
-    return DtrnBottom(layout, config.bottom, (*layout.task_names, *pseudo))
+    return DtrnBottom(layout, config.bottom, (*layout.output_names, *pseudo))
 
 
 class MultiTaskModel(nn.Module):
@@ -78,10 +103,14 @@ class MultiTaskModel(nn.Module):
         self.parents = chained(config.chain, layout.parents)
         """Parents along which predictions are multiplied, -1 without."""
 
+    def outputs(self, batch: Batch, probe: Probe | None = None) -> Outputs:
+        """Outputs of all heads."""
+        outputs: Outputs = self.dense_part(self.embeddings(batch), probe)
+        return outputs
+
     def forward(self, batch: Batch, probe: Probe | None = None) -> Tensor:
-        """Logits float32[B, T]; that of a chained label is conditional on its parent."""
-        logits: Tensor = self.dense_part(self.embeddings(batch), probe)
-        return logits
+        """Logits float32[B, T]; in a product that of a label is conditional on its parent."""
+        return self.outputs(batch, probe).logits
 
     def predict_log_probs(self, batch: Batch, probe: Probe | None = None) -> tuple[Tensor, Tensor]:
         """Give log p and log(1 - p) of every label over the entire space, float32[B, T] each."""

@@ -8,7 +8,7 @@ fields failed to parse.
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from recsys_mtl.spec.base import Duration, FromList, Name, Strict
 
@@ -119,13 +119,42 @@ class BinaryLabel(Strict):
     maturity: Duration = Field("0s", description="time after which a row's label is final")
 
 
+class SurvivalLabel(Strict):
+    """How long something lasts, in whole days of age: at risk from `entry` to `exit`, inclusive."""
+
+    name: Name
+    entry: str = Field(description="integer column: first day at risk")
+    exit: str = Field(description="integer column: last day at risk")
+    event: str = Field(description="column: 1 where it ended on day `exit`, 0 where censored")
+    cause: str | None = Field(None, description="string column: why it ended")
+    causes: Annotated[tuple[Name, ...], FromList] = Field(
+        (), description="values of `cause`, each with a hazard of its own"
+    )
+    weight: str | None = Field(None, description="number column: weight of the row, not negative")
+    horizons: Annotated[tuple[PositiveInt, ...], FromList] = Field(
+        min_length=1, description="read-outs: P(ends within so many days)"
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the source that it reads."""
+        optional = (self.cause, self.weight)
+        return (self.entry, self.exit, self.event, *(name for name in optional if name))
+
+    @property
+    def num_causes(self) -> int:
+        """Hazards (Q)."""
+        return max(1, len(self.causes))
+
+
 class Source(Strict):
     """One stream of rows with its own keys, side tables, behaviour logs and labels."""
 
     keys: Keys
     joins: Annotated[tuple[Join, ...], FromList] = ()
     events: dict[Name, EventLog] = Field(default_factory=dict)
-    labels: Annotated[tuple[BinaryLabel, ...], FromList] = Field(min_length=1)
+    labels: Annotated[tuple[BinaryLabel, ...], FromList] = ()
+    survival: SurvivalLabel | None = Field(None, description="a time-to-event label")
 
 
 Side = Literal["user", "item", "context"]

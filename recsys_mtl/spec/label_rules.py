@@ -47,16 +47,42 @@ def _banned_columns(source: Values) -> dict[str, tuple[str, str]]:
         for b in labels
     }
     observed.pop(None, None)
+    survival = source.get("survival") or {}
+    outcome = ("S020", f"is part of survival label {survival.get('name')!r}")
+    columns = [survival.get(k) for k in ("entry", "exit", "event", "cause", "weight")]
     return (
         own
         | observed
         | {b.get("column", ""): ("S020", f"is label {b.get('name')!r}") for b in labels}
+        | {column: outcome for column in columns if column}
     )
 
 
 def _observed_column(label: Values) -> str | None:
     column: str | None = label.get("observed", {}).get("column")
     return column
+
+
+def sources_have_labels(view: View) -> Iterator[Fault]:
+    """S031: a source has something to predict; a survival label's parts fit together."""
+    for name, source in view.named("sources").items():
+        loc: Loc = ("sources", name)
+        survival = source.get("survival")
+        if view.is_faulty((*loc, "labels")) or view.is_faulty((*loc, "survival")):
+            continue
+        if not source.get("labels") and survival is None:
+            text = f"source {name!r} has neither `labels` nor `survival`"
+            yield (*loc, "labels"), "S031", text, "Declare what is to be predicted."
+        if survival is None:
+            continue
+        at: Loc = (*loc, "survival")
+        if ("cause" in survival) != bool(survival.get("causes")):
+            fix = "Give both, or neither for one cause."
+            yield at, "S031", "`cause` and `causes` belong together", fix
+        horizons = list(survival.get("horizons", ()))
+        if horizons != sorted(set(horizons)):
+            text = f"horizons {horizons} do not increase"
+            yield (*at, "horizons"), "S031", text, "Sort them, each once."
 
 
 def parents_form_chains(view: View) -> Iterator[Fault]:

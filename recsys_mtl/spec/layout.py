@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from recsys_mtl.spec.feature_spec import BinaryLabel, FeatureSpec, NumberFeature, Table
+from recsys_mtl.spec.feature_spec import (
+    BinaryLabel,
+    FeatureSpec,
+    NumberFeature,
+    SurvivalLabel,
+    Table,
+)
 
 ROW_ID = "key__row_id"
 GROUP = "key__group"
@@ -39,7 +45,7 @@ class SequenceInput:
 
 @dataclass(frozen=True)
 class Layout:
-    """Fixed order of everything a model reads or predicts, for one source.
+    """Fixed order of everything a model reads or predicts.
 
     `bags` holds the bags of tables that no sequence reads first, then the bags
     of tables that sequences read (`num_plain_bags` of the former).
@@ -51,11 +57,17 @@ class Layout:
     dense: tuple[str, ...]
     sequences: tuple[SequenceInput, ...]
     tasks: tuple[BinaryLabel, ...]
+    survival: SurvivalLabel | None = None
 
     @cached_property
     def task_names(self) -> tuple[str, ...]:
-        """Tasks in the order of `labels[B, T]`."""
+        """Binary tasks in the order of `labels[B, T]`."""
         return tuple(t.name for t in self.tasks)
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        """Everything that is predicted and has a loss: the binary tasks, then survival."""
+        return self.task_names if self.survival is None else (*self.task_names, self.survival.name)
 
     @cached_property
     def parents(self) -> tuple[int, ...]:
@@ -86,8 +98,30 @@ def missing_column(feature: str) -> str:
     return f"{feature}__missing"
 
 
-def compile_layout(spec: FeatureSpec, source: str) -> Layout:
-    """Lay out the inputs of `source` in file order."""
+SURVIVAL_COLUMNS = ("entry", "exit", "event", "weight")
+
+
+def survival_column(name: str, part: str) -> str:
+    """Encoded column of a survival label; `part` is one of `SURVIVAL_COLUMNS`.
+
+    entry and exit int32 days; event int8, 0 where censored, else 1 + the number of its cause;
+    weight float32.
+    """
+    return f"survival__{name}__{part}"
+
+
+def outcome_columns(layout: Layout) -> list[str]:
+    """Encoded columns of labels, masks and the survival label."""
+    names = [column(task) for task in layout.task_names for column in (label_column, mask_column)]
+    if layout.survival is not None:
+        names += [survival_column(layout.survival.name, part) for part in SURVIVAL_COLUMNS]
+    return names
+
+
+def compile_layout(spec: FeatureSpec, *sources: str) -> Layout:
+    """Lay out the inputs of one source, or of all inputs of several, in file order."""
+    visible = [f for f in spec.features if any(f in spec.features_of(s) for s in sources)]
+    histories = [q for q in spec.sequences if any(q in spec.sequences_of(s) for s in sources)]
     sequences = tuple(
         SequenceInput(
             s.name,
@@ -96,12 +130,12 @@ def compile_layout(spec: FeatureSpec, source: str) -> Layout:
             {f"{s.name}__{f.name}": f.table for f in s.fields},
             {f"{s.name}__{f.name}": f.target for f in s.fields if f.target is not None},
         )
-        for s in spec.sequences_of(source)
+        for s in histories
     )
     read_by_sequences = {table for s in sequences for table in s.fields.values()}
     bags: list[Bag] = []
     dense: list[str] = []
-    for f in spec.features_of(source):
+    for f in visible:
         if f.kind == "id":
             bags.append(Bag(f.name, f.table, "sum", is_list=False))
         elif f.kind == "id_list":
@@ -120,5 +154,6 @@ def compile_layout(spec: FeatureSpec, source: str) -> Layout:
         num_plain_bags=len(plain),
         dense=tuple(dense),
         sequences=sequences,
-        tasks=spec.sources[source].labels,
+        tasks=tuple(label for s in sources for label in spec.sources[s].labels),
+        survival=next(filter(None, (spec.sources[s].survival for s in sources)), None),
     )

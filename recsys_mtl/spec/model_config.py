@@ -165,6 +165,15 @@ class HeadConfig(Strict):
     dropout: Dropout = 0.0
 
 
+class HazardConfig(Strict):
+    """Daily hazards of a survival label, constant inside intervals of age."""
+
+    edges: Annotated[tuple[PositiveInt, ...], FromList] = Field(
+        (1, 3, 5, 7, 10, 30, 60, 90, 120), description="ages in days between which it is constant"
+    )
+    hidden: Widths = Field((32,), description="inner widths")
+
+
 class ModelConfig(Strict):
     """Bottom, tower, heads and how funnel labels are chained."""
 
@@ -178,6 +187,7 @@ class ModelConfig(Strict):
         "end-to-end rates with a hinge against p_child > p_parent; independent: no chain",
     )
     hinge: PositiveFloat = Field(0.6, description="weight of the hinge of a calibrated chain")
+    hazard: HazardConfig = HazardConfig()
     task_groups: dict[Name, Annotated[tuple[Name, ...], FromList]] = Field(
         default_factory=dict, description="categories of tasks, for towers with a hierarchy"
     )

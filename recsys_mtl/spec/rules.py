@@ -14,6 +14,7 @@ RULES: tuple[Callable[[View], Iterator[Fault]], ...] = (
     input_rules.bucketize_has_its_table,
     input_rules.steps_are_sound,
     label_rules.inputs_do_not_leak,
+    label_rules.sources_have_labels,
     label_rules.parents_form_chains,
     label_rules.split_is_ordered,
     label_rules.histories_have_one_feed,

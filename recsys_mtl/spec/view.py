@@ -49,10 +49,12 @@ class View:
         yield from list_of(self.values, (), key)
 
     def labels(self) -> Iterator[tuple[str, Loc, Values]]:
-        """(source, location, label) of every label."""
+        """(source, location, label) of every label, survival labels included."""
         for name, source in self.named("sources").items():
             for loc, label in list_of(source, ("sources", name), "labels"):
                 yield name, loc, label
+            if isinstance(source.get("survival"), dict):
+                yield name, ("sources", name, "survival"), source["survival"]
 
     def sequence_fields(self) -> Iterator[tuple[Loc, Values, Values]]:
         """(location of the field, sequence, field)."""

@@ -48,6 +48,8 @@ class Progress:
     """Task to [step, loss] of sampled steps."""
     valid: dict[str, list[list[float]]] = field(default_factory=dict)
     """Task to [step, loss] of evaluations."""
+    diagnostics: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Figure of an expert or gate to [step, value] of evaluations."""
     valid_auc: dict[str, list[list[float | None]]] = field(default_factory=dict)
     """Task to [step, AUC] of evaluations."""
 

@@ -101,7 +101,7 @@ def _run(loaded: Loaded, ingested: Manifest, out: Path, report: Report) -> Loop:
     torch.manual_seed(config.seed)
     learner = Learner(loaded.pipeline, loaded.layout)
     checkpoints = Checkpoints(make_dir(out / _CHECKPOINTS), config.checkpoint.keep)
-    weights = {t: loaded.pipeline.objectives.weight(t) for t in loaded.layout.task_names}
+    weights = {t: loaded.pipeline.objectives.weight(t) for t in loaded.layout.output_names}
     with _stop_requests() as should_stop:
         loop = Loop(
             learner,
@@ -150,6 +150,7 @@ def _results(loop: Loop, out: Path) -> list[FileEntry]:
         atomic_write(out / name, (best / name).read_bytes())
     progress = loop.progress
     history = {"train": progress.train, "valid": progress.valid, "valid_auc": progress.valid_auc}
+    history["diagnostics"] = progress.diagnostics
     counts = {"best_step": step, "steps": progress.step, "skipped_steps": progress.num_skipped}
     atomic_write(out / HISTORY, canonical({**history, **counts}))
     return [entry_of(out / name, out) for name in [*names, Path(HISTORY)]]

@@ -1,16 +1,18 @@
 """Model and optimisers, and the one step that changes them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from recsys_mtl.batches.batch import Batch
+from recsys_mtl.batches.batch import Batch, SurvivalTimes
 from recsys_mtl.embeddings.shard import shard
 from recsys_mtl.embeddings.state import plain_state, unwrapped
 from recsys_mtl.errors import IntegrityError, Problem
-from recsys_mtl.models.model import build_model
+from recsys_mtl.models.model import Outputs, build_model
+from recsys_mtl.objectives.hazard import daily_hazard_loss, exposures, marginal_logits
 from recsys_mtl.objectives.losses import counted_rows, task_losses
 from recsys_mtl.objectives.static import combine
 from recsys_mtl.spec.layout import Layout
@@ -23,7 +25,7 @@ class StepResult:
     """Losses of one step."""
 
     losses: Tensor
-    """float32[T], detached."""
+    """float32[layout.output_names], detached."""
     was_skipped: bool
     """Whether something was not finite; dense parameters are then as before."""
 
@@ -36,7 +38,7 @@ class Learner:
         self.layout = layout
         self._config = pipeline.model
         self._rates = config
-        self._weights = torch.tensor([pipeline.objectives.weight(t) for t in layout.task_names])
+        self._weights = torch.tensor([pipeline.objectives.weight(t) for t in layout.output_names])
         self.model = build_model(layout, pipeline.model, config.seed)
         self.tables, self.fused = shard(self.model.embeddings, config.sparse, torch.device("cpu"))
         self.model.embeddings = self.tables
@@ -55,15 +57,49 @@ class Learner:
         # The kernel reads a changed rate only when its optimiser steps; no gradient is held there.
         self.fused.step()
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Losses float32[T] and their presence bool[T] of a batch."""
-        config = self._config
-        logits = self.model(batch)
-        return task_losses(logits, batch, self.layout.parents, config.chain, config.hinge)
+    def losses(self, batch: Batch, outputs: Outputs | None = None) -> tuple[Tensor, Tensor]:
+        """Losses and their presence, float32 and bool [layout.output_names], of a batch."""
+        config, parents = self._config, self.layout.parents
+        outputs = outputs or self.model.outputs(batch)
+        losses, present = task_losses(outputs.logits, batch, parents, config.chain, config.hinge)
+        if outputs.hazard is None:
+            return losses, present
+        loss, total = self._hazard_sums(outputs.hazard, batch.survival)
+        mean = loss / torch.where(total > 0, total, 1.0)
+        return torch.cat([losses, mean[None]]), torch.cat([present, (total > 0)[None]])
+
+    def _hazard_sums(self, z: Tensor, times: SurvivalTimes | None) -> tuple[Tensor, Tensor]:
+        """Weighted sum of the hazard likelihood and sum of the weights; zeros without labels."""
+        if times is None:
+            return z.new_zeros(()), z.new_zeros(())
+        edges = self.model.dense_part.edges
+        days, events = exposures(times.entry, times.exit, times.event, edges, z.shape[1])
+        return daily_hazard_loss(z, days, events, times.weight)
+
+    def start_at_marginal(self, batches: Iterable[Batch]) -> None:
+        """Set the hazard head's bias to the marginal hazard of labelled rows."""
+        head, edges = self.model.dense_part.hazard, self.model.dense_part.edges
+        assert head is not None
+        days = torch.zeros(head.num_intervals, dtype=torch.float64)
+        events = torch.zeros(head.num_causes, head.num_intervals, dtype=torch.float64)
+        for batch in batches:
+            times = batch.survival
+            if times is not None:
+                at_risk, ended = exposures(
+                    times.entry, times.exit, times.event, edges, head.num_causes
+                )
+                counted = (times.weight > 0)[:, None]
+                days += (at_risk * counted).double().sum(0)
+                events += (ended * counted[:, None]).double().sum(0)
+        head.start_at(marginal_logits(days, events).float())
 
     def rows(self, batch: Batch) -> Tensor:
-        """Rows that each task's loss is the mean of, float32[T]."""
-        return counted_rows(batch, self.layout.parents, self._config.chain)
+        """Rows, or weights, that each loss is the mean of, float32[layout.output_names]."""
+        rows = counted_rows(batch, self.layout.parents, self._config.chain)
+        if self.layout.survival is None:
+            return rows
+        weight = batch.labels.new_zeros(1) if batch.survival is None else batch.survival.weight
+        return torch.cat([rows, weight.sum()[None]])
 
     def step(self, batch: Batch) -> StepResult:
         """One update. A batch that is not finite before backward leaves no trace at all."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from recsys_mtl.batches.batch import Batch
+from recsys_mtl.batches.joint import Shards
 from recsys_mtl.batches.order import Shuffle
-from recsys_mtl.batches.reader import EncodedShards
 from recsys_mtl.errors import IntegrityError, Problem, TransientError
 from recsys_mtl.spec.pipeline import TrainingConfig
 from recsys_mtl.training.checkpoint import Checkpoints, Progress
@@ -30,7 +30,7 @@ class Loop:
     """One training run."""
 
     learner: Learner
-    shards: EncodedShards
+    shards: Shards
     config: TrainingConfig
     weights: dict[str, float]
     """Static weight of each task's loss."""
@@ -102,8 +102,8 @@ class Loop:
         self.progress.skipped = budget.skipped
 
     def _sample(self, result: StepResult) -> None:
-        tasks = self.learner.layout.task_names
-        for task, loss in zip(tasks, result.losses.tolist(), strict=True):
+        names = self.learner.layout.output_names
+        for task, loss in zip(names, result.losses.tolist(), strict=True):
             self.progress.train.setdefault(task, []).append([self.progress.step, loss])
 
     def _show(self, per_epoch: int, total: int) -> None:
@@ -117,7 +117,10 @@ class Loop:
         step = self.progress.step
         for task, loss in found.losses.items():
             self.progress.valid.setdefault(task, []).append([step, loss])
-            self.progress.valid_auc.setdefault(task, []).append([step, found.aucs[task]])
+        for task, auc in found.aucs.items():
+            self.progress.valid_auc.setdefault(task, []).append([step, auc])
+        for name, value in found.diagnostics.items():
+            self.progress.diagnostics.setdefault(name, []).append([step, value])
         best = self.progress.best_objective
         if not math.isfinite(found.objective):
             raise IntegrityError(f"validation loss at step {step} is not finite")

@@ -2,7 +2,7 @@
 
 import torch
 
-from recsys_mtl.evaluation.experts import ExpertSums
+from recsys_mtl.models.experts import ExpertSums
 from recsys_mtl.models.interface import Mixture
 
 ROWS, WIDTH = 400, 10

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recsys_mtl.evaluation.expert_alarms import LIMITS, diagnose, occupancy_limit
-from recsys_mtl.evaluation.experts import ExpertSums
+from recsys_mtl.models.experts import ExpertSums
 
 from .taps import RATES, SHARED, WIDTH, mixture, normal_outputs, rows_of, sums_of, tower
 

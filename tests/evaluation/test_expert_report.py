@@ -5,7 +5,6 @@ import json
 import pytest
 
 from recsys_mtl.evaluation import job
-from recsys_mtl.evaluation.expert_report import expert_points
 from recsys_mtl.evaluation.job import evaluate
 
 from .feed import WORLD, load_feed, make_bundle, make_feed
@@ -59,17 +58,3 @@ def test_tower_without_gates_has_no_diagnosis(feed, tmp_path):
     loaded = load_feed(feed, tmp_path, *overrides)
     evaluation = evaluate(loaded, make_bundle(loaded), None)
     assert "experts.json" not in [entry.path for entry in evaluation.files]
-
-
-def test_points_to_log_have_values_and_unique_names():
-    gate = {"layer": "1", "reader": "a", "entropy": 0.9, "row_entropy": 0.5, "own_weight": None}
-    inner = {**gate, "effective": {"shared/0": 1.0}}
-    last = {**gate, "layer": "2", "effective": {"a/0": 0.3, "shared/0": 0.7}}
-    expert = {"layer": "2", "expert": "a/0", "zero_share": 0.5, "dead_share": 0.0, "rms": 1.0}
-    expert |= {"mean": 0.1, "std": 1.0, "load": 0.3, "occupancy": None}
-    points = dict(expert_points({"experts": [expert], "gates": [inner, last]}))
-    assert points["diag/2/a/0/zero_share"] == 0.5
-    assert (points["diag/a/a/0/w"], points["diag/a/shared/0/w"]) == (0.3, 0.7)
-    assert points["diag/1/a/entropy"] == 0.9
-    assert "diag/2/a/0/occupancy" not in points and "diag/1/a/own_weight" not in points
-    assert len(points) == 6 + 4 + 2

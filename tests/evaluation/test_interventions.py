@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from recsys_mtl.evaluation.expert_alarms import Alarm
-from recsys_mtl.evaluation.experts import ExpertSums
 from recsys_mtl.evaluation.interventions import (
     Effect,
     Outcomes,
@@ -17,6 +16,7 @@ from recsys_mtl.evaluation.interventions import (
     without,
 )
 from recsys_mtl.metrics.clusters import Clusters
+from recsys_mtl.models.experts import ExpertSums
 from recsys_mtl.models.interface import Mixture
 
 from .taps import mixture, sums_of

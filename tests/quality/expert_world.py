@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from recsys_mtl.evaluation.experts import ExpertSums
+from recsys_mtl.models.experts import ExpertSums
 from recsys_mtl.models.heads.binary import BinaryHead
 from recsys_mtl.models.interface import BottomOutput, Probe
 from recsys_mtl.spec.model_config import HeadConfig

@@ -258,7 +258,9 @@ def test_pointer_follows_what_was_scored_last_and_never_what_failed(load, bundle
     assert current(loaded).meta["version"] == "8"
     nan = load_bundle(bundle.dir)
     with torch.no_grad():
-        next(nan.model.dense_part.heads["like"].parameters()).fill_(torch.nan)
+        next(nan.model.dense_part.heads[nan.layout.task_names.index("like")].parameters()).fill_(
+            torch.nan
+        )
     monkeypatch.setattr(module, "loaded_bundle", lambda *_: nan)
     with pytest.raises(IntegrityError, match="not finite, the first of task 'like'"):
         score(loaded, bundle, "9", "2026-03-06")

@@ -65,7 +65,7 @@ class ConcatBottom(nn.Module):
         if self.tokens is not None:
             *vectors, numbers = v.split(self._sizes, dim=1)
             tokens = self.tokens(vectors, numbers)
-        return BottomOutput({task: v for task in self.layout.task_names}, v, tokens=tokens)
+        return BottomOutput({task: v for task in self.layout.output_names}, v, tokens=tokens)
 
     def _read(
         self, sequence: SequenceInput, events: EmbeddedSequence, bags: dict[str, Tensor]

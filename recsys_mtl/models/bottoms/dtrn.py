@@ -98,7 +98,7 @@ class DtrnBottom(nn.Module):
     def _output(self, x: tuple[Tensor, ...]) -> BottomOutput:
         """Assign R inputs, or one for all, to tasks and pseudo tasks."""
         x = x * len(self.readers) if len(x) == 1 else x
-        tasks = self.layout.task_names
+        tasks = self.layout.output_names
         # Apart from the tasks: a category may bear the name of one.
         pseudo = dict(zip(self.readers[len(tasks) :], x[len(tasks) :], strict=True))
         shared = pseudo.pop(SHARED, x[0])

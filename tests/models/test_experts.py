@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from recsys_mtl.evaluation.experts import ExpertSums, measure_experts
+from recsys_mtl.models.experts import (
+    ExpertHealth,
+    ExpertSums,
+    GateHealth,
+    expert_points,
+    measure_experts,
+)
 from recsys_mtl.models.interface import Mixture
-
-from .taps import mixture, normal_outputs, sums_of
+from tests.evaluation.taps import mixture, normal_outputs, sums_of
 
 # Two rows, two experts with two units.
 OUTPUTS = torch.tensor([[[0.0, 3.0], [1.0, 1.0]], [[0.0, 0.0], [1.0, -1.0]]])
@@ -130,3 +135,16 @@ def test_half_precision_weights_are_summed_in_full():
     sums(Mixture("1", "a", ("a/0", "shared/0"), w, z))
     assert sums.gates["1", "a"].weight.tolist() == [2048, 2048]
     assert sums.gates["1", "a"].mean_output[0, 0] == pytest.approx(float(z[0, 0, 0]))
+
+
+def test_points_to_log_have_values_and_unique_names():
+    inner = GateHealth("1", "a", 0.9, 0.5, {}, {"shared/0": 1.0}, {}, None, None)
+    last = GateHealth("2", "a", 0.9, 0.5, {}, {"a/0": 0.3, "shared/0": 0.7}, {}, None, None)
+    expert = ExpertHealth("2", "a/0", 0.5, 0.0, 1.0, 0.1, 1.0, 0.3, 1, None, "a")
+    points = dict(expert_points([expert], [inner, last]))
+    assert points["diag/2/a/0/zero_share"] == 0.5
+    assert (points["diag/a/a/0/w"], points["diag/a/shared/0/w"]) == (0.3, 0.7)
+    assert points["diag/1/a/entropy"] == 0.9
+    assert "diag/2/a/0/occupancy" not in points
+    assert "diag/1/a/own_weight" not in points
+    assert len(points) == 6 + 4 + 2

@@ -256,3 +256,24 @@ def _gate(layer: str, reader: str, gate: GateSums, tasks: set[str]) -> GateHealt
 
 def _named(experts: Sequence[str], values: np.ndarray) -> dict[str, float]:
     return dict(zip(experts, values.tolist(), strict=True))
+
+
+def expert_points(
+    experts: Sequence[ExpertHealth], gates: Sequence[GateHealth]
+) -> list[tuple[str, float]]:
+    """Figures as (metric, value), for the run's log.
+
+    `diag/<layer>/<expert>/<figure>`, `diag/<layer>/<reader>/entropy`, and in the last layer, whose
+    readers are tasks, `diag/<task>/<expert>/w`: its effective weight.
+    """
+    figures = ("zero_share", "dead_share", "rms", "mean", "std", "load", "occupancy")
+    points = [
+        (f"diag/{e.layer}/{e.expert}/{name}", getattr(e, name)) for e in experts for name in figures
+    ]
+    for gate in gates:
+        for name in ("entropy", "row_entropy", "own_weight"):
+            points.append((f"diag/{gate.layer}/{gate.reader}/{name}", getattr(gate, name)))
+        if gate.layer == gates[-1].layer:
+            for expert, weight in gate.effective.items():
+                points.append((f"diag/{gate.reader}/{expert}/w", weight))
+    return [(name, value) for name, value in points if value is not None]

@@ -1,0 +1,77 @@
+"""Batches of two sources as one stream, in a fixed and resumable order."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from recsys_mtl.batches.batch import Batch
+from recsys_mtl.batches.order import Shuffle
+from recsys_mtl.batches.reader import EncodedShards, SplitName
+
+
+class Shards(Protocol):
+    """What training reads: `EncodedShards` of one source, or `JointShards` of two."""
+
+    def rows(self, split: SplitName) -> int:
+        """Rows of a split."""
+        ...
+
+    def num_batches(self, split: SplitName, batch_rows: int) -> int:
+        """Batches of an epoch."""
+        ...
+
+    def batches(
+        self,
+        split: SplitName,
+        batch_rows: int,
+        *,
+        shuffle: Shuffle | None = None,
+        start_batch: int = 0,
+    ) -> Iterator[Batch]:
+        """Batches of one epoch from the `start_batch`-th on."""
+        ...
+
+
+class JointShards:
+    """Batches of either source, never mixed within one, spread evenly over the epoch.
+
+    With a and b batches, position i belongs to the second source where floor((i + 1) b / (a + b))
+    exceeds floor(i b / (a + b)); so every batch of both comes once per epoch.
+
+    Args:
+        first: shards of one source.
+        second: those of the other, with the same layout.
+    """
+
+    def __init__(self, first: EncodedShards, second: EncodedShards) -> None:
+        self.first, self.second = first, second
+
+    def rows(self, split: SplitName) -> int:
+        """Rows of both."""
+        return self.first.rows(split) + self.second.rows(split)
+
+    def num_batches(self, split: SplitName, batch_rows: int) -> int:
+        """Batches of both."""
+        return sum(self._counts(split, batch_rows))
+
+    def batches(
+        self,
+        split: SplitName,
+        batch_rows: int,
+        *,
+        shuffle: Shuffle | None = None,
+        start_batch: int = 0,
+    ) -> Iterator[Batch]:
+        """As `EncodedShards.batches`."""
+        num_first, num_second = self._counts(split, batch_rows)
+        total = num_first + num_second
+        before = start_batch * num_second // total if total else 0
+        streams = [
+            shards.batches(split, batch_rows, shuffle=shuffle, start_batch=start)
+            for shards, start in ((self.first, start_batch - before), (self.second, before))
+        ]
+        for i in range(start_batch, total):
+            is_second = (i + 1) * num_second // total > i * num_second // total
+            yield next(streams[is_second])
+
+    def _counts(self, split: SplitName, batch_rows: int) -> tuple[int, int]:
+        return self.first.num_batches(split, batch_rows), self.second.num_batches(split, batch_rows)
