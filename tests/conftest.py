@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from recsys_mtl.simulate.short_video import WorldConfig, write_world
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = WorldConfig(num_users=300, num_videos=30, num_days=6, rows_per_day=4000)
 REALDATA = os.environ.get("RECSYS_REALDATA")
+
+# A busy machine is no fault of the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

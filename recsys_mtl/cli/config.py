@@ -1,5 +1,6 @@
 """`recsys-mtl config`: what a pipeline file amounts to."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
@@ -7,12 +8,7 @@ import typer
 from recsys_mtl.cli.options import AsJson, Overrides, PipelineFile
 from recsys_mtl.cli.output import Result, conclude
 
-app = typer.Typer(no_args_is_help=True, help="Show resolved configuration.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `config show` a subcommand."""
+app = typer.Typer(no_args_is_help=True, help="Show resolved configuration, and what can be set.")
 
 
 @app.command("show")
@@ -22,6 +18,15 @@ def show(pipeline: PipelineFile, overrides: Overrides = None, as_json: AsJson = 
     Example: recsys-mtl config show pipelines/short_video.yaml --set training.epochs=1
     """
     conclude(as_json, lambda: _show(pipeline, overrides or []))
+
+
+@app.command("options")
+def options(as_json: AsJson = False) -> None:
+    """Print every option of the pipeline file: type, default, bounds, meaning (Markdown).
+
+    Example: recsys-mtl config options
+    """
+    conclude(as_json, _options)
 
 
 def _show(path: Path, overrides: list[str]) -> Result:
@@ -38,6 +43,13 @@ def _show(path: Path, overrides: list[str]) -> Result:
         f"# config_fp {fingerprint(plain)[:12]}; the split is {_split(loaded.pipeline.split)}"
     )
     return Result(lines, {"pipeline": plain, "origins": loaded.origins})
+
+
+def _options() -> Result:
+    from recsys_mtl.spec.options_page import option_blocks, options_page
+
+    blocks = [asdict(block) for block in option_blocks()]
+    return Result(options_page().splitlines(), {"blocks": blocks})
 
 
 def _split(relative: object) -> str:

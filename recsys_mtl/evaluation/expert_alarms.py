@@ -29,7 +29,8 @@ class Thresholds:
     """Where a figure becomes a warning or an alarm."""
 
     zero_warn: float = 0.70
-    zero_alarm: float = 0.85
+    zero_alarm: float = 0.80
+    """Set on three seeds: broken controls measure .847 to .928, whole ReLU experts .46 to .60."""
     rms_ratio_warn: float = 4.0
     entropy_warn: float = 0.30
     entropy_alarm: float = 0.15

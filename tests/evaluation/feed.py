@@ -5,7 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from recsys_mtl.ingest.job import ingest, silent
-from recsys_mtl.registry.bundle import build_bundle, load_bundle
+from recsys_mtl.registry.bundle import load_bundle
+from recsys_mtl.registry.bundling import build_bundle
 from recsys_mtl.simulate.short_video import WorldConfig, write_world
 from recsys_mtl.spec.load import load_pipeline
 from recsys_mtl.training.job import train

@@ -48,8 +48,8 @@ def test_expert_with_nine_tenths_zeros_has_collapsed():
     assert alarms_of(everybody(with_zeros(0.9, 1))) == [("collapse", "alarm", "shared/0", None)]
 
 
-def test_expert_with_four_fifths_zeros_is_warned_about():
-    assert alarms_of(everybody(with_zeros(0.8, 1))) == [("collapse", "warn", "shared/0", None)]
+def test_expert_with_three_quarters_zeros_is_warned_about():
+    assert alarms_of(everybody(with_zeros(0.75, 1))) == [("collapse", "warn", "shared/0", None)]
 
 
 def test_outputs_of_very_different_size_are_warned_about():

@@ -1,0 +1,174 @@
+"""Write the generated parts of the documentation: options from the code, tables from results.
+
+    .venv/bin/python -m docs.generate
+
+A page marks a generated part, which is not to be edited, with `<!-- generated: WHAT -->` before it
+and `<!-- end -->` after it. WHAT is `options` and the title of a block of the options page,
+`quality` and a world of `benchmarks.quality`, `speed`, `limits` of the expert diagnosis, or
+`verdicts` of its interventions.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import RESULTS
+from recsys_mtl.spec.options_page import option_blocks, options_page, options_table
+
+DOCS = Path(__file__).parent
+OPTIONS = DOCS / "reference" / "pipeline-file.md"
+_PART = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> None:
+    """Bring all generated parts up to date."""
+    for path, text in generated_pages().items():
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            sys.stdout.write(f"written: {path.relative_to(DOCS.parent)}\n")
+
+
+def generated_pages() -> dict[Path, str]:
+    """Every page with generated parts, as it should be."""
+    pages = {OPTIONS: options_page()}
+    for path in sorted(DOCS.rglob("*.md")):
+        text = path.read_text()
+        if path != OPTIONS and _PART.search(text):
+            pages[path] = filled(text, path)
+    return pages
+
+
+def filled(text: str, path: Path) -> str:
+    """A page with its generated parts made anew.
+
+    Args:
+        text: as it is.
+        path: where it stands; links are relative to it.
+    """
+    return _PART.sub(lambda m: f"{m[1]}\n{_part(m[2], path)}\n\n{m[3]}", text)
+
+
+def _part(what: str, path: Path) -> str:
+    kind, _, name = what.partition(" ")
+    match kind:
+        case "options":
+            (block,) = [block for block in option_blocks() if block.title == name]
+            page = os.path.relpath(OPTIONS, path.parent)
+            return options_table(block.options).replace("](#", f"]({page}#")
+        case "quality":
+            return quality(name)
+        case "speed":
+            return speed()
+        case "limits":
+            return limits()
+        case "verdicts":
+            return verdicts()
+    raise ValueError(f"no generated part is called {what!r}; see the head of docs/generate.py")
+
+
+def quality(world: str) -> str:
+    """What `benchmarks.quality` measured in a world."""
+    record = _record(f"quality_{world}.json")
+    if record is None:
+        return _not_measured(f"quality_{world}.json", f"benchmarks.quality {world}")
+    # Here, since it brings torch along.
+    from benchmarks.quality.table import markdown
+
+    rows = record["rows"]
+    rates = ", ".join(f"{rate:g}" for rate in record["learning_rates"])
+    seeds = max(len(row["seeds"]) for row in rows)
+    parts = [
+        f"`python -m benchmarks.quality {world}`, {seeds} seeds, learning rates {rates}. "
+        + _machine(record),
+        markdown(rows),
+    ]
+    parts += _per_task("GAUC, mean over seeds:", rows, "gauc")
+    parts += _per_task("Regret, oracle AUC minus AUC, mean over seeds:", rows, "regret")
+    return "\n\n".join(parts)
+
+
+def speed() -> str:
+    """Training speed of the towers."""
+    record = _record("towers.json")
+    if record is None:
+        return _not_measured("towers.json")
+    ratios = {pair.partition(" / ")[0]: (pair, value) for pair, value in record["ratios"].items()}
+    lines = [_machine(record), "", "| case | median [least, most] | ratio |", "|---|---|---|"]
+    for row in record["rows"]:
+        least, most = row["spread"]
+        value = f"{row['value']:,.0f} [{least:,.0f}, {most:,.0f}] {row['unit']}"
+        pair, ratio = ratios[row["case"]]
+        lines.append(f"| {row['case']} | {value} | {ratio:.2f} ({pair}) |")
+    return "\n".join(lines)
+
+
+def limits() -> str:
+    """Where the expert diagnosis warns and where it raises an alarm."""
+    from recsys_mtl.evaluation.expert_alarms import LIMITS
+
+    m = LIMITS
+    rows = (
+        ("collapse", "share of an expert's outputs that are zero", m.zero_warn, m.zero_alarm),
+        ("collapse", "largest rms of a layer's experts / smallest", m.rms_ratio_warn, "-"),
+        ("polarisation", "entropy of mean weights / ln K, below", m.entropy_warn, m.entropy_alarm),
+        ("polarisation", "mean entropy of rows' weights / ln K, below", m.row_entropy_warn, "-"),
+        (
+            "degradation",
+            f"largest task's share of a shared expert, for {m.occupancy_readers} tasks",
+            m.occupancy_warn,
+            m.occupancy_alarm,
+        ),
+        ("idle", "mean weight of an expert, at most", m.idle_load, "-"),
+        ("underfitting", "weight of own experts / even weight, below", m.own_warn, m.own_alarm),
+        ("selector", "attention to one field", m.top_warn, m.top_alarm),
+        ("selector", "least cosine between two tasks' attention", "-", m.cosine_alarm),
+    )
+    lines = ["| kind | figure | warning | alarm |", "|---|---|---|---|"]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def verdicts() -> str:
+    """What counts as a loss, and as no change, in an intervention."""
+    from recsys_mtl.evaluation.interventions import BEYOND_SE, UNUSED_AUC, UNUSED_LOGLOSS
+
+    return (
+        f"A task **loses** when its log-loss rises by more than {BEYOND_SE:g} standard errors of "
+        f"the paired change and by at least {UNUSED_LOGLOSS:.1%}. **Nothing changes** when its "
+        f"log-loss moves by less than {UNUSED_LOGLOSS:.1%} and its AUC by less than {UNUSED_AUC:g}."
+    )
+
+
+def _per_task(caption: str, rows: Sequence[dict[str, Any]], key: str) -> list[str]:
+    """A table of one figure by model and task; none where it was not measured."""
+    tasks = list(rows[0][key])
+    if not tasks:
+        return []
+    lines = ["| model | " + " | ".join(tasks) + " |", "|---|" + "---|" * len(tasks)]
+    for row in rows:
+        cells = [row["model"], *(f"{row[key][task]:.4f}" for task in tasks)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [caption, "\n".join(lines)]
+
+
+def _record(name: str) -> dict[str, Any] | None:
+    path = RESULTS / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _not_measured(name: str, module: str = "") -> str:
+    how = f" `.venv/bin/python -m {module}` makes it." if module else ""
+    return f"Not measured yet: there is no `benchmarks/results/{name}`.{how}"
+
+
+def _machine(record: dict[str, Any]) -> str:
+    facts = ", ".join(f"{name} {value}" for name, value in record["machine"].items())
+    return f"Machine: {facts}."
+
+
+if __name__ == "__main__":
+    main()
