@@ -15,6 +15,7 @@ class WorldName(StrEnum):
 
     short_video = "short_video"
     conflict = "conflict"
+    ads = "ads"
 
 
 def command(
@@ -38,10 +39,11 @@ def _simulate(world: WorldName, out: Path, overrides: list[str]) -> Result:
     from pydantic import ValidationError
 
     from recsys_mtl.errors import ConfigError
-    from recsys_mtl.simulate import conflict, short_video
+    from recsys_mtl.simulate import ads, ads_world, conflict, short_video
 
     settings = {k: yaml.safe_load(v) for k, _, v in (item.partition("=") for item in overrides)}
-    config_class = {"short_video": short_video, "conflict": conflict}[world.value].WorldConfig
+    worlds = {"short_video": short_video, "conflict": conflict, "ads": ads_world}
+    config_class = worlds[world.value].WorldConfig
     try:
         config = config_class.model_validate(settings)
     except ValidationError as error:
@@ -52,11 +54,14 @@ def _simulate(world: WorldName, out: Path, overrides: list[str]) -> Result:
         raise ConfigError(
             f"--set{where or ':'} {first['msg']}; settings of {world.value}: {known}"
         ) from None
-    if isinstance(config, conflict.WorldConfig):
+    rows = config.num_days * config.rows_per_day
+    if isinstance(config, ads_world.WorldConfig):
+        # A day with few deliveries has fewer rows.
+        rows = ads.write_world(out, config)
+    elif isinstance(config, conflict.WorldConfig):
         conflict.write_world(out, config)
     else:
         short_video.write_world(out, config)
-    rows = config.num_days * config.rows_per_day
     return Result(
         [f"Wrote {config.num_days} days of logs, {rows:,} impressions, to {out}/."],
         {"folder": str(out), "rows": rows, "days": config.num_days},
