@@ -7,7 +7,8 @@ import pytest
 
 from recsys_mtl.evaluation.job import evaluate
 from recsys_mtl.ingest.job import ingest, silent
-from recsys_mtl.registry.bundle import build_bundle, load_bundle
+from recsys_mtl.registry.bundle import load_bundle
+from recsys_mtl.registry.bundling import build_bundle
 from recsys_mtl.spec.load import load_pipeline
 from recsys_mtl.training.job import train
 from tests.conftest import REALDATA, ROOT

@@ -16,7 +16,8 @@ from recsys_mtl.batches.reader import EncodedShards
 from recsys_mtl.evaluation.job import evaluate
 from recsys_mtl.ingest.job import ingest, silent
 from recsys_mtl.models.model import build_model
-from recsys_mtl.registry.bundle import build_bundle, load_bundle
+from recsys_mtl.registry.bundle import load_bundle
+from recsys_mtl.registry.bundling import build_bundle
 from recsys_mtl.spec.fingerprint import fingerprint
 from recsys_mtl.spec.load import Loaded, load_pipeline
 from recsys_mtl.training.job import HISTORY, train

@@ -147,7 +147,7 @@ def _survival(rows: pa.Table | pa.RecordBatch, layout: Layout) -> SurvivalTimes 
     if layout.survival is None:
         return None
     names = [survival_column(layout.survival.name, part) for part in SURVIVAL_COLUMNS]
-    if names[0] not in rows.schema.names:
+    if not set(names) <= set(rows.schema.names):
         return None
     *whole, weight = (torch.from_numpy(_column(rows, name).to_numpy().copy()) for name in names)
     entry, exit_, event = (days.long() for days in whole)

@@ -40,10 +40,11 @@ class JointShards:
     Args:
         first: shards of one source.
         second: those of the other, with the same layout.
+        second_rows: rows of a batch of the second source, at most.
     """
 
-    def __init__(self, first: EncodedShards, second: EncodedShards) -> None:
-        self.first, self.second = first, second
+    def __init__(self, first: EncodedShards, second: EncodedShards, second_rows: int) -> None:
+        self.first, self.second, self.second_rows = first, second, second_rows
 
     def rows(self, split: SplitName) -> int:
         """Rows of both."""
@@ -65,13 +66,16 @@ class JointShards:
         num_first, num_second = self._counts(split, batch_rows)
         total = num_first + num_second
         before = start_batch * num_second // total if total else 0
-        streams = [
-            shards.batches(split, batch_rows, shuffle=shuffle, start_batch=start)
-            for shards, start in ((self.first, start_batch - before), (self.second, before))
-        ]
+        own_rows = min(batch_rows, self.second_rows)
+        start = start_batch - before
+        streams = (
+            self.first.batches(split, batch_rows, shuffle=shuffle, start_batch=start),
+            self.second.batches(split, own_rows, shuffle=shuffle, start_batch=before),
+        )
         for i in range(start_batch, total):
             is_second = (i + 1) * num_second // total > i * num_second // total
             yield next(streams[is_second])
 
     def _counts(self, split: SplitName, batch_rows: int) -> tuple[int, int]:
-        return self.first.num_batches(split, batch_rows), self.second.num_batches(split, batch_rows)
+        own_rows = min(batch_rows, self.second_rows)
+        return self.first.num_batches(split, batch_rows), self.second.num_batches(split, own_rows)

@@ -30,12 +30,35 @@ def _evaluate(job: Job) -> Result:
         "champion_artifact": str(champion.dir) if champion else None,
         "metrics": point_values(read_json(evaluation, "metrics.json")["tasks"]),
     }
-    return Result([*tasks_table(job), f"Predictions: {evaluation.dir}"], data)
+    lines = [*tasks_table(job), *survival_lines(job), f"Predictions: {evaluation.dir}"]
+    if job.loaded.pipeline.creatives is not None:
+        data["survival"] = read_json(job.survival_evaluated, "survival.json")
+    return Result(lines, data)
 
 
 def point_values(tasks: dict[str, Any]) -> dict[str, dict[str, float | None]]:
     """Metric values without their errors."""
     return {task: {m: e["value"] for m, e in by.items()} for task, by in tasks.items()}
+
+
+def survival_lines(job: Job) -> list[str]:
+    """What was measured of the survival label; nothing without one."""
+    if job.loaded.pipeline.creatives is None:
+        return []
+    found = read_json(job.survival_evaluated, "survival.json")
+    cells = found["observed_over_expected"]
+    observed, expected = (sum(c[k] for c in cells) for k in ("observed", "expected"))
+    rows = [
+        [age, f"{c['n']:,}", f"{c['n_pos']:,}", _number(c["value"]), _interval(c)]
+        for age, c in found["concordance"].items()
+    ]
+    return [
+        "",
+        f"{job.loaded.layout.output_names[-1]}: {found['rows']:,} rows, {found['stops']:,} stops, "
+        f"{expected:.1f} expected (observed over expected {observed / max(expected, 1e-9):.3f}), "
+        f"{found['nll']['value']:.4f} nats per row",
+        *table(["from age", "rows", "stops", "C", "95 % interval"], rows),
+    ]
 
 
 def tasks_table(job: Job) -> list[str]:

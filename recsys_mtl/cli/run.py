@@ -2,7 +2,7 @@
 
 import json
 
-from recsys_mtl.cli.evaluate import point_values, tasks_table
+from recsys_mtl.cli.evaluate import point_values, survival_lines, tasks_table
 from recsys_mtl.cli.gate import FirstChampion, decision_lines
 from recsys_mtl.cli.options import AsJson, IntervalEnd, Overrides, PipelineFile, Quiet
 from recsys_mtl.cli.output import Result, conclude
@@ -36,13 +36,17 @@ def _run(job: Job, first_champion: bool) -> Result:
     report = write_report(job, first_champion)
     metrics = read_json(job.evaluated, "metrics.json")["tasks"]
     data |= {"metrics": point_values(metrics), "report": str(report)}
-    lines = [*tasks_table(job), "", *lines]
+    lines = [*tasks_table(job), *survival_lines(job), "", *lines]
     if job.registry.by_alias("champion") is not None:
         scores, champion = job.scored()
         rows = f"{scores.meta['rows']:,} rows"
         lines.append(f"Champion: {champion.name} version {champion.version}")
         lines.append(f"Scores:   {scores.dir} ({rows})")
         data |= {"champion": champion.version, "scores": str(scores.dir)}
+        if job.loaded.pipeline.creatives is not None:
+            creatives, _ = job.scored_creatives()
+            lines.append(f"Creatives: {creatives.dir} ({creatives.meta['rows']:,} alive)")
+            data["creatives"] = str(creatives.dir)
     else:
         lines.append("There is no champion yet, so nothing was scored.")
     lines += [f"Shards:   written by {_workers(job)}", f"Report:   {report}"]

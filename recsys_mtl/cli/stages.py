@@ -61,20 +61,45 @@ class Job:
             return ingest(self.loaded, self.interval_end, progress)
 
     @cached_property
+    def landmarks(self) -> "Manifest":
+        """Ad-level rows of the window, for pipelines that have them."""
+        from recsys_mtl.ingest.landmarks import landmarks
+
+        return landmarks(self.loaded, self.interval_end)
+
+    @cached_property
+    def creatives(self) -> "Manifest | None":
+        """Encoded ad-level rows; None without them."""
+        if self.loaded.pipeline.creatives is None:
+            return None
+        from recsys_mtl.ingest.job import ingest
+        from recsys_mtl.ingest.landmarks import of_creatives
+
+        narrowed = of_creatives(self.loaded, self.landmarks)
+        with self._progress("ingest creatives") as progress:
+            return ingest(narrowed, None, progress)
+
+    @cached_property
     def trained(self) -> "Manifest":
         """Best weights on those shards."""
         from recsys_mtl.training.job import train
 
-        ingested = self.ingested
+        ingested, creatives = self.ingested, self.creatives
         with self._progress("train") as progress:
-            return train(self.loaded, ingested, progress, from_scratch=self.from_scratch)
+            return train(
+                self.loaded,
+                ingested,
+                progress,
+                creatives=creatives,
+                from_scratch=self.from_scratch,
+            )
 
     @cached_property
     def bundle(self) -> "Manifest":
         """The weights with everything they need."""
-        from recsys_mtl.registry.bundle import build_bundle
+        from recsys_mtl.registry.bundling import build_bundle
 
-        return build_bundle(self.loaded, self.ingested, self.trained)
+        return build_bundle(self.loaded, self.ingested, self.trained, self.creatives)
 
     @cached_property
     def tracker(self) -> "Tracker":
@@ -144,6 +169,27 @@ class Job:
         tags = {"recsys.bundle_sha": self.bundle.sha}
         self.tracker.finish(self.run_id, [*files, self.trained.path("history.json")], tags)
         return evaluation
+
+    @cached_property
+    def survival_evaluated(self) -> "Manifest":
+        """Predictions and metrics of the candidate's survival label."""
+        from recsys_mtl.evaluation.survival import evaluate_survival
+
+        return evaluate_survival(self.loaded, self.load(self.candidate), self.landmarks)
+
+    def scored_creatives(self) -> "tuple[Manifest, ModelVersion]":
+        """The champion's read-outs of the live creatives.
+
+        Raises:
+            NothingToDoError: if there is no champion yet.
+        """
+        from recsys_mtl.scoring.creatives import score_creatives
+
+        champion = self.registry.by_alias("champion")
+        if champion is None:
+            raise NothingToDoError("there is no champion; promote a model first")
+        bundle = self.load(champion)
+        return score_creatives(self.loaded, bundle, champion.version, self.landmarks), champion
 
     @cached_property
     def champion_evaluated(self) -> "Manifest | None":

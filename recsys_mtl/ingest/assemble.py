@@ -137,6 +137,8 @@ def _raw_columns(ctx: SourceContext) -> Iterator[str]:
         yield from source.survival.columns if source.survival else ()
         if isinstance(ctx.spec.split, ColumnSplit):
             yield ctx.spec.split.column
+    elif source.survival:
+        yield source.survival.entry
 
 
 def _set_aside(rows: pa.Table, ctx: SourceContext, file_rows: np.ndarray) -> Assembled:

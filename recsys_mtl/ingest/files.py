@@ -80,10 +80,10 @@ def resolve_files(
     sides, events = {}, {}
     for name, files in data.sides.items():
         with collecting(problems):
-            sides[name] = _found(root, files, None)
+            sides[name] = find_files(root, files, None)
     for name, files in data.events.items():
         with collecting(problems):
-            events[name] = _found(root, files, last)
+            events[name] = find_files(root, files, last)
     if problems:
         raise DataError(problems)
     return SourceFiles(
@@ -113,7 +113,7 @@ def _rows(
 ) -> tuple[tuple[Path, ...], Interval | None]:
     if _DATE not in files.path:
         interval = None if end is None else Interval(0, day_start_us(end, utc_offset))
-        return _found(root, files, None), interval
+        return find_files(root, files, None), interval
     partitions = _partitions(root, files)
     if not partitions:
         raise DataError(_absent(root, files))
@@ -175,8 +175,24 @@ def _glob(root: Path, pattern: str) -> list[Path]:
     return sorted(p for p in found if p.is_file() and not p.name.startswith("."))
 
 
-def _found(root: Path, files: FileSet, end: date | None) -> tuple[Path, ...]:
-    """Files of a set; daily partitions before `end` only."""
+def newest_day(root: Path, files: FileSet) -> date:
+    """Day of a set's newest daily partition.
+
+    Raises:
+        DataError: if it has none.
+    """
+    partitions = _partitions(root, files)
+    if not partitions:
+        raise DataError(_absent(root, files))
+    return max(partitions)
+
+
+def find_files(root: Path, files: FileSet, end: date | None) -> tuple[Path, ...]:
+    """Files of a set; daily partitions before `end` only.
+
+    Raises:
+        DataError: if there are none.
+    """
     if _DATE in files.path:
         partitions = _partitions(root, files)
         days = [day for day in sorted(partitions) if end is None or day < end]

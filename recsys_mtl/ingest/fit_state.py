@@ -1,6 +1,6 @@
 """The fit state: all that is learned from train rows before training, as JSON and Parquet."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from recsys_mtl.artifacts.commit import (
     write_table,
 )
 from recsys_mtl.artifacts.sealed import seal, unseal
-from recsys_mtl.errors import IntegrityError, Problem
+from recsys_mtl.errors import DataError, IntegrityError, Problem
 from recsys_mtl.ingest.columns import Family
 from recsys_mtl.ingest.ids import Vocab
 from recsys_mtl.ingest.numbers import Moments
@@ -63,6 +63,29 @@ class FitState:
     """Train rows without a value, by feature and sequence field."""
     labels: dict[str, LabelCount]
     """By task."""
+
+    def joined(self, other: "FitState") -> "FitState":
+        """The state of two sources that share no vocabulary and no fitted number.
+
+        Rows, window and missing counts stay those of the first source.
+
+        Raises:
+            DataError: if both fitted the same table or number, or a column holds other ids.
+        """
+        both = [*(self.vocabs.keys() & other.vocabs), *(self.moments.keys() & other.moments)]
+        both += [c for c, f in other.input_types.items() if self.input_types.get(c, f) != f]
+        if both:
+            names = ", ".join(sorted(both))
+            text = f"{names}: fitted on the rows of two sources, which differ"
+            fix = "Share tables with hashed ids and numbers with given moments only."
+            raise DataError(Problem("sources", text, fix, "D070"))
+        return replace(
+            self,
+            vocabs=self.vocabs | other.vocabs,
+            moments=self.moments | other.moments,
+            input_types={**self.input_types, **other.input_types},
+            labels=self.labels | other.labels,
+        )
 
     def record(self) -> dict[str, Any]:
         """Content as canonical JSON values; vocabularies by digest."""

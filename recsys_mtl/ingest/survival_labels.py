@@ -12,6 +12,16 @@ from recsys_mtl.spec.layout import survival_column
 _FIX = "Correct the column at the source."
 
 
+def encode_entry(assembled: pa.Table, label: SurvivalLabel) -> dict[str, pa.Array]:
+    """The first day at risk alone: the age of which a row to be scored is read out.
+
+    Raises:
+        DataError: as `encode_survival`.
+    """
+    entry = _days(assembled, label.entry).astype(np.int32)
+    return {survival_column(label.name, "entry"): pa.array(entry)}
+
+
 def encode_survival(assembled: pa.Table, label: SurvivalLabel) -> dict[str, pa.Array]:
     """Columns of a survival label, as `survival_column` describes them.
 

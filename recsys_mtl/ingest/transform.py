@@ -15,7 +15,7 @@ from recsys_mtl.ingest.ids import table_ids
 from recsys_mtl.ingest.inputs import IdInput, IdUse, id_uses, read_ids
 from recsys_mtl.ingest.labels import encode_labels
 from recsys_mtl.ingest.numbers import bucket_ids, filled, missing_flags, read_number, transformed
-from recsys_mtl.ingest.survival_labels import encode_survival
+from recsys_mtl.ingest.survival_labels import encode_entry, encode_survival
 from recsys_mtl.spec.feature_spec import ASSIGN, FeatureSpec, Keys, NumberFeature
 from recsys_mtl.spec.layout import (
     GROUP,
@@ -28,6 +28,7 @@ from recsys_mtl.spec.layout import (
     mask_column,
     missing_column,
     outcome_columns,
+    survival_column,
 )
 
 _GROUP_SEED = 0
@@ -78,9 +79,8 @@ def encode(
         if isinstance(feature, NumberFeature):
             with collecting(problems):
                 columns |= _encode_number(assembled, feature, fit)
-    if with_labels:
-        with collecting(problems):
-            columns |= _encode_outcomes(assembled, layout, as_of_us)
+    with collecting(problems):
+        columns |= _encode_outcomes(assembled, layout, as_of_us, with_labels)
     if problems:
         raise DataError(problems)
     return pa.table({name: columns[name] for name in encoded_columns(layout, with_labels)})
@@ -95,12 +95,17 @@ def encoded_columns(layout: Layout, with_labels: bool) -> tuple[str, ...]:
     names += layout.dense
     if with_labels:
         names += outcome_columns(layout)
+    elif layout.survival is not None:
+        names.append(survival_column(layout.survival.name, "entry"))
     return tuple(names)
 
 
 def _encode_outcomes(
-    assembled: pa.Table, layout: Layout, as_of_us: int | None
+    assembled: pa.Table, layout: Layout, as_of_us: int | None, with_labels: bool
 ) -> dict[str, pa.Array]:
+    """Split, labels and masks; without labels the age that survival is read out at, if any."""
+    if not with_labels:
+        return {} if layout.survival is None else encode_entry(assembled, layout.survival)
     columns = {SPLIT: _whole(assembled, SPLIT, pa.int8())}
     for task, (label, mask) in encode_labels(assembled, layout.tasks, as_of_us).items():
         columns |= {label_column(task): pa.array(label), mask_column(task): pa.array(mask)}

@@ -36,10 +36,16 @@ class Loaded:
     warnings: tuple[Problem, ...] = ()
     """What the user may want to change; logged when loaded."""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Sources that are trained together."""
+        creatives = self.pipeline.creatives
+        return (self.pipeline.data.source, *((creatives.source,) if creatives else ()))
+
     @cached_property
     def layout(self) -> Layout:
-        """Inputs and tasks of the pipeline's source."""
-        return compile_layout(self.spec, self.pipeline.data.source)
+        """Inputs and tasks of all sources that are trained together."""
+        return compile_layout(self.spec, *self.sources)
 
     @property
     def home(self) -> Path:

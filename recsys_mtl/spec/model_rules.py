@@ -1,7 +1,7 @@
 """Rules of the `model` block, by itself and against its source (P020 to P022)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from recsys_mtl.spec.base import Strict
 from recsys_mtl.spec.model_config import (
@@ -14,7 +14,7 @@ from recsys_mtl.spec.model_config import (
     Routing,
 )
 from recsys_mtl.spec.suggest import did_you_mean
-from recsys_mtl.spec.view import Fault, Values, View, list_of
+from recsys_mtl.spec.view import Fault, Values, View
 
 _TOKEN_TOWERS = ("apem", "multitab")
 _BLOCKS: dict[str, type[Strict]] = {
@@ -27,12 +27,18 @@ _BLOCKS: dict[str, type[Strict]] = {
 }
 
 
-def check_model(pipeline: View, source: Values | None) -> list[Fault]:
-    """All problems of the `model` block; without a source those within the block."""
+def check_model(pipeline: View, labels: Sequence[Values] | None) -> list[Fault]:
+    """All problems of the `model` block.
+
+    Args:
+        pipeline: the file.
+        labels: everything that is predicted, survival labels included; None when that cannot be
+            read, and only problems within the block are looked for.
+    """
     faults = [fault for rule in _WITHIN for fault in rule(pipeline)]
-    if source is None or pipeline.is_faulty(("model",)):
+    if labels is None or pipeline.is_faulty(("model",)):
         return faults
-    return faults + [fault for rule in _AGAINST_SOURCE for fault in rule(pipeline, source)]
+    return faults + [fault for rule in _AGAINST_LABELS for fault in rule(pipeline, labels)]
 
 
 def _block(pipeline: View, part: str) -> tuple[str | None, Values]:
@@ -80,6 +86,14 @@ def there_are_experts(pipeline: View) -> Iterator[Fault]:
             yield ("model", "tower", "routing", "top_k"), "P020", text, fix
 
 
+def hazard_edges_increase(pipeline: View) -> Iterator[Fault]:
+    """P020: a grid has at least one interval, and its edges increase."""
+    edges = list(pipeline.get("model", "hazard", "edges") or (1, 2))
+    if len(edges) < 2 or edges != sorted(set(edges)):
+        text = f"edges {edges} do not increase, or make no interval"
+        yield ("model", "hazard", "edges"), "P020", text, "Give at least two, sorted, each once."
+
+
 def ranks_fit(pipeline: View) -> Iterator[Fault]:
     """P020: a low-rank gate's rank is at most the width that it gates."""
     kind, block = _block(pipeline, "tower")
@@ -89,11 +103,11 @@ def ranks_fit(pipeline: View) -> Iterator[Fault]:
         yield ("model", "tower", "feature_rank2"), "P020", text, "Lower the rank."
 
 
-def groups_hold_every_task_once(pipeline: View, source: Values) -> Iterator[Fault]:
-    """P021: categories name tasks of the source; with any, every task is in exactly one."""
+def groups_hold_every_task_once(pipeline: View, labels: Sequence[Values]) -> Iterator[Fault]:
+    """P021: categories name tasks; with any, every task is in exactly one."""
     groups = pipeline.get("model", "task_groups") or {}
     tower, _ = _block(pipeline, "tower")
-    tasks = [label["name"] for _, label in list_of(source, (), "labels") if "name" in label]
+    tasks = [label["name"] for label in labels if "name" in label]
     if tower == "home" and not groups:
         fix = "Add model.task_groups, for example {all: [" + ", ".join(tasks) + "]}."
         yield ("model", "task_groups"), "P021", "tower 'home' needs categories of tasks", fix
@@ -115,10 +129,10 @@ def groups_hold_every_task_once(pipeline: View, source: Values) -> Iterator[Faul
             yield ("model", "task_groups"), "P021", text, "Add it to one."
 
 
-def chains_have_parents(pipeline: View, source: Values) -> Iterator[Fault]:
+def chains_have_parents(pipeline: View, labels: Sequence[Values]) -> Iterator[Fault]:
     """P021: what passes along a funnel needs a label with a parent."""
     tower, _ = _block(pipeline, "tower")
-    if any("parent" in label for _, label in list_of(source, (), "labels")):
+    if any("parent" in label for label in labels):
         return
     fix = "Declare `parent` in the feature spec, or choose another."
     if tower == "aitm":
@@ -144,8 +158,9 @@ _WITHIN: tuple[Callable[[View], Iterator[Fault]], ...] = (
     heads_divide_the_width,
     there_are_experts,
     ranks_fit,
+    hazard_edges_increase,
 )
-_AGAINST_SOURCE: tuple[Callable[[View, Values], Iterator[Fault]], ...] = (
+_AGAINST_LABELS: tuple[Callable[[View, Sequence[Values]], Iterator[Fault]], ...] = (
     groups_hold_every_task_once,
     chains_have_parents,
 )

@@ -33,6 +33,32 @@ class DataConfig(Strict):
     events: dict[Name, FileSet] = Field(default_factory=dict)
 
 
+class CreativesConfig(Strict):
+    """Ad-level rows (creative x landmark day), trained beside the rows of `data`.
+
+    They are made from daily delivery logs below `data.root`; tables that both sources read are
+    shared. Campaigns are split by hash; test rows start `test` before the interval's end, and what
+    train and validation rows know ends there.
+    """
+
+    source: Name
+    delivery: FileSet = Field(description="daily logs, one row per creative and day")
+    sides: dict[Name, FileSet] = Field(default_factory=dict)
+    landmarks: Annotated[tuple[PositiveInt, ...], FromList] = Field(
+        (1, 3, 7, 10, 30), description="ages in days at which a creative becomes a row"
+    )
+    silent_days: PositiveInt = Field(3, description="days without delivery that mean a stop")
+    stop_source: Literal["flag", "silence", "either"] = "either"
+    wear_out_age: PositiveInt = Field(10, description="stops from this age on are wear-out")
+    ctr_weight: Literal["none", "paper", "smoothed", "ratio"] = Field(
+        "ratio", description="weight of a creative's likelihood by its click rate"
+    )
+    batch_rows: PositiveInt = Field(256, description="ad-level rows of a training step")
+    test: Duration = Field("20d", description="length of the test window")
+    valid_share: float = Field(0.1, gt=0, lt=1, description="share of campaigns")
+    test_share: float = Field(0.2, gt=0, lt=1, description="share of campaigns")
+
+
 class RelativeSplit(Strict):
     """Test and validation windows counted back from the interval's end, instead of the spec's."""
 
@@ -188,6 +214,7 @@ class Pipeline(Strict):
     spec: str = Field(description="feature spec, relative to this file")
     home: str = Field("out", description="folder of all artifacts, mlflow.db and reports")
     data: DataConfig
+    creatives: CreativesConfig | None = Field(None, description="a survival task on ad-level rows")
     split: RelativeSplit | None = None
     ingest: IngestConfig = IngestConfig()
     model: ModelConfig = ModelConfig()

@@ -40,13 +40,26 @@ class Pair:
             return None
         return [label["name"] for _, label in list_of(self.source, (), "labels")]
 
+    @cached_property
+    def creatives(self) -> Values:
+        """The block of the spec's ad-level source; empty without one."""
+        name = self.pipeline.get("creatives", "source")
+        return self.spec.named("sources").get(name, {}) if name else {}
+
+    @cached_property
+    def labels(self) -> list[Values]:
+        """Everything that is predicted."""
+        survival = self.creatives.get("survival")
+        own = [label for _, label in list_of(self.source, (), "labels")]
+        return own + ([survival] if isinstance(survival, dict) else [])
+
 
 def check_pipeline(pipeline: View, spec: View | None) -> list[Fault]:
     """All problems of a pipeline file across fields; without a spec those within the file."""
     pair = Pair(pipeline, spec or View({}))
     rules = _WITHIN if spec is None else (*_WITHIN, *_AGAINST_SPEC)
     faults = [fault for rule in rules for fault in rule(pair)]
-    return faults + check_model(pipeline, pair.source if pair.tasks is not None else None)
+    return faults + check_model(pipeline, pair.labels if pair.tasks is not None else None)
 
 
 def every_margin_has_a_bound(pair: Pair) -> Iterator[Fault]:
@@ -155,13 +168,15 @@ def tasks_exist(pair: Pair) -> Iterator[Fault]:
         (("gate", "margins"), pair.pipeline.get("gate", "margins") or {}),
         (("gate", "floors"), pair.pipeline.get("gate", "floors") or {}),
     ]
+    known = [label["name"] for label in pair.labels if "name" in label]
     uses = [((*loc, name), name) for loc, names in named for name in names]
     for loc in (("gate", "ungated"), ("scoring", "columns")):
         uses += [((*loc, i), n) for i, n in enumerate(pair.pipeline.get(*loc) or ())]
     for at, name in uses:
-        if name is not None and name not in pair.tasks:
-            yield at, "P012", f"unknown task {name!r}{did_you_mean(name, pair.tasks)}", ""
-    if all(objectives.get(task, {}).get("weight", 1) == 0 for task in pair.tasks):
+        tasks = known if at[0] == "objectives" else pair.tasks
+        if name is not None and name not in tasks:
+            yield at, "P012", f"unknown task {name!r}{did_you_mean(name, tasks)}", ""
+    if all(objectives.get(task, {}).get("weight", 1) == 0 for task in known):
         text = "every task has weight 0: there is nothing to learn"
         yield ("objectives", "tasks"), "P012", text, "Give one a weight."
 
@@ -191,6 +206,29 @@ def slices_are_ids(pair: Pair) -> Iterator[Fault]:
             yield ("evaluation", "slices", i), "P014", text, ""
 
 
+def creatives_fit_the_spec(pair: Pair) -> Iterator[Fault]:
+    """P017: the ad-level source exists, and predicts a survival label alone."""
+    name = pair.pipeline.get("creatives", "source")
+    sources = pair.spec.get("sources") or {}
+    loc: Loc = ("creatives", "source")
+    if name is None or ("sources",) in pair.spec.faulty:
+        return
+    if name not in sources or name == pair.name:
+        hint = did_you_mean(name, set(sources) - {pair.name})
+        yield loc, "P017", f"no other source {name!r}{hint}", ""
+        return
+    if "survival" not in pair.creatives or pair.creatives.get("labels"):
+        text = f"source {name!r} predicts other than a survival label alone"
+        yield loc, "P017", text, "Declare `survival` and no `labels`."
+    sides = {
+        j["side"] for _, j in list_of(pair.creatives, ("sources", name), "joins") if "side" in j
+    }
+    given = set(pair.pipeline.get("creatives", "sides") or {})
+    for side in sorted(sides ^ given):
+        text = f"{'no files for' if side in sides else 'it reads no'} {side!r}"
+        yield ("creatives", "sides"), "P017", text, "List the side tables that it joins."
+
+
 _WITHIN: tuple[Callable[[Pair], Iterator[Fault]], ...] = (
     every_margin_has_a_bound,
     schedule_can_be_parsed,
@@ -203,4 +241,5 @@ _AGAINST_SPEC: tuple[Callable[[Pair], Iterator[Fault]], ...] = (
     tasks_exist,
     every_task_is_gated,
     slices_are_ids,
+    creatives_fit_the_spec,
 )

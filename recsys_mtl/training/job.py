@@ -19,8 +19,10 @@ from recsys_mtl.artifacts.manifest import Manifest, is_published, open_artifact,
 from recsys_mtl.artifacts.runkey import run_key, stage_dir
 from recsys_mtl.artifacts.sealed import canonical
 from recsys_mtl.batches.batch import Batch
+from recsys_mtl.batches.joint import JointShards, Shards
 from recsys_mtl.batches.reader import EncodedShards
 from recsys_mtl.errors import DataError, Problem
+from recsys_mtl.spec.layout import compile_layout
 from recsys_mtl.spec.load import Loaded
 from recsys_mtl.training.checkpoint import Checkpoints, Progress
 from recsys_mtl.training.learner import Learner
@@ -28,9 +30,10 @@ from recsys_mtl.training.loop import Loop, Report
 
 HISTORY = "history.json"
 _CHECKPOINTS = "ckpt"
+_MARGINAL_ROWS = 65_536
 
 
-def train_key(loaded: Loaded, ingested: Manifest) -> str:
+def train_key(loaded: Loaded, ingested: Manifest, creatives: Manifest | None = None) -> str:
     """Run key: shards, model, objectives and training configuration."""
     pipeline = loaded.pipeline
     parts = {
@@ -39,17 +42,28 @@ def train_key(loaded: Loaded, ingested: Manifest) -> str:
         "training": pipeline.training,
     }
     config = {name: part.model_dump(mode="json") for name, part in parts.items()}
-    return run_key("train", ingest=ingested.sha, config=canonical(config).decode())
+    return run_key(
+        "train",
+        ingest=ingested.sha,
+        creatives=creatives.sha if creatives else "",
+        config=canonical(config).decode(),
+    )
 
 
 def train(
-    loaded: Loaded, ingested: Manifest, report: Report, *, from_scratch: bool = False
+    loaded: Loaded,
+    ingested: Manifest,
+    report: Report,
+    *,
+    creatives: Manifest | None = None,
+    from_scratch: bool = False,
 ) -> Manifest:
     """Train on the shards, or return the published weights; a killed run goes on where it was.
 
     Args:
         loaded: the pipeline.
         ingested: its encoded shards.
+        creatives: encoded ad-level rows, where the pipeline has them.
         report: called after every step with rows/s, seconds left and the losses.
         from_scratch: drop the checkpoints of a killed run instead of going on from them.
 
@@ -62,7 +76,7 @@ def train(
         IntegrityError: if weights, losses or checkpoints are not what they must be.
         TransientError: if another run holds the stage, or the process was asked to stop.
     """
-    key = train_key(loaded, ingested)
+    key = train_key(loaded, ingested, creatives)
     out = stage_dir(loaded.home, loaded.pipeline.name, "train", key)
     with stage_lock(out):
         # A run that was killed between publishing and tidying up leaves its checkpoints here.
@@ -70,9 +84,10 @@ def train(
             shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)
         if is_published(out):
             return open_artifact(out)
-        _check_rows(ingested)
+        for artifact in filter(None, (ingested, creatives)):
+            _check_rows(artifact)
         make_dir(out)
-        loop = _run(loaded, ingested, out, report)
+        loop = _run(loaded, _shards(loaded, ingested, creatives), out, report)
         entries = _results(loop, out)
         line = json.dumps({"rows_per_s": round(loop.rows_per_s), "step": loop.progress.step})
         atomic_write(out / "timing.jsonl", f"{line}\n".encode())
@@ -95,17 +110,31 @@ def _check_rows(ingested: Manifest) -> None:
         )
 
 
-def _run(loaded: Loaded, ingested: Manifest, out: Path, report: Report) -> Loop:
+def _shards(loaded: Loaded, ingested: Manifest, creatives: Manifest | None) -> Shards:
+    """Shards of the pipeline's sources, in batches of the layout of all."""
+    first, *others = (
+        EncodedShards(artifact, loaded.layout, compile_layout(loaded.spec, source))
+        for artifact, source in zip(
+            filter(None, (ingested, creatives)), loaded.sources, strict=True
+        )
+    )
+    config = loaded.pipeline.creatives
+    return first if config is None else JointShards(first, others[0], config.batch_rows)
+
+
+def _run(loaded: Loaded, shards: Shards, out: Path, report: Report) -> Loop:
     config = loaded.pipeline.training
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     torch.manual_seed(config.seed)
     learner = Learner(loaded.pipeline, loaded.layout)
     checkpoints = Checkpoints(make_dir(out / _CHECKPOINTS), config.checkpoint.keep)
     weights = {t: loaded.pipeline.objectives.weight(t) for t in loaded.layout.output_names}
+    if loaded.layout.survival is not None:
+        learner.start_at_marginal(shards.batches("train", _MARGINAL_ROWS))
     with _stop_requests() as should_stop:
         loop = Loop(
             learner,
-            EncodedShards(ingested, loaded.layout),
+            shards,
             config,
             weights,
             checkpoints,

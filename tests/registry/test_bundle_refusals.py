@@ -18,7 +18,8 @@ from recsys_mtl.artifacts.commit import atomic_write, entry_of, read_table, writ
 from recsys_mtl.artifacts.manifest import MANIFEST, open_artifact, publish
 from recsys_mtl.artifacts.sealed import seal
 from recsys_mtl.errors import DataError, IntegrityError
-from recsys_mtl.registry.bundle import GOLDEN, build_bundle, load_bundle, loaded_bundle
+from recsys_mtl.registry.bundle import GOLDEN, load_bundle, loaded_bundle
+from recsys_mtl.registry.bundling import build_bundle
 
 
 def republish(folder):
@@ -83,8 +84,9 @@ def test_a_pickle_under_the_name_of_a_table_is_not_unpickled(bundle_copy):
 def test_nothing_is_parsed_before_all_hashes_verify(bundle_copy, monkeypatch):
     path = bundle_copy / "tables" / "video.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    monkeypatch.setattr("recsys_mtl.registry.bundle.load_file", lambda _: pytest.fail("too early"))
-    monkeypatch.setattr("recsys_mtl.registry.bundle._read", lambda *_: pytest.fail("too early"))
+    for name in ("load_file", "read_bundle"):
+        reader = f"recsys_mtl.registry.bundle.{name}"
+        monkeypatch.setattr(reader, lambda *_: pytest.fail("too early"))
     with pytest.raises(IntegrityError, match="sha256"):
         load_bundle(bundle_copy)
 
@@ -107,8 +109,8 @@ def test_a_quality_bound_edited_under_a_new_manifest_is_detected(bundle_copy):
         ("feature_spec.yaml", "!!python/object/apply:os.getcwd []"),
         ("lineage.json", "[]"),
         ("lineage.json", "{"),
-        ("model.json", '{"source": "ads", "model": {}}'),
-        ("model.json", '{"source": "impressions", "model": {"tower": {"kind": "plex"}}}'),
+        ("model.json", '{"sources": ["ads"], "model": {}}'),
+        ("model.json", '{"sources": ["impressions"], "model": {"tower": {"kind": "plex"}}}'),
         ("fit/fit.json", "{}"),
         ("golden.parquet", "PAR1"),
     ],
@@ -255,7 +257,7 @@ def test_a_bundle_that_is_being_built_is_not_built_twice(job, tmp_path, monkeypa
             raise KeyboardInterrupt
         atomic_write(path, data)
 
-    monkeypatch.setattr("recsys_mtl.registry.bundle.atomic_write", dies)
+    monkeypatch.setattr("recsys_mtl.registry.bundling.atomic_write", dies)
     with pytest.raises(KeyboardInterrupt):
         build_bundle(loaded, job.ingested, job.trained)
     assert not list(tmp_path.rglob(MANIFEST))
