@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.quality.contenders import BASE, CONTENDERS, LEARNING_RATES, SINGLE_TASK, WORLDS
+from benchmarks.quality.contenders import BASE, CONTENDERS, LEARNING_RATES, WORLDS
 from benchmarks.quality.runs import Run, Setting, run
 from benchmarks.quality.table import markdown, rows_of
 from benchmarks.results import RESULTS, machine
@@ -30,13 +30,16 @@ def main() -> None:
     args = parser.parse_args()
     rates = LEARNING_RATES[1:2] if args.quick else LEARNING_RATES
     extra = [*args.set, *(["training.epochs=1"] if args.quick else [])]
-    chosen = [m for m in CONTENDERS if m in {*args.models.split(","), BASE, SINGLE_TASK}]
+    chosen = [m for m in CONTENDERS if m in {*args.models.split(","), BASE}]
     home = args.home / args.world
 
     def measured(model: str, lr: float, seed: int) -> Run:
         found = run(WORLDS[args.world], Setting(model, lr, seed), extra, home)
         numbers = " ".join(f"{t} {e['auc']['value']:.4f}" for t, e in found.test.items())
-        print(f"{model:14} lr {lr:<6g} seed {seed}  valid {found.mean_valid_auc:.4f}  {numbers}")
+        print(
+            f"{model:14} lr {lr:<6g} seed {seed}  valid {found.mean_valid_auc:.4f}  {numbers}",
+            flush=True,
+        )
         return found
 
     best_rate: dict[str, float] = {}

@@ -32,7 +32,6 @@ def _row(model: str, found: list[Run], runs: dict[str, list[Run]], lr: float) ->
     tasks = list(found[0].valid_auc)
     auc_of = {t: [_value(run, t, "auc") for run in found] for t in tasks}
     gains = [_mean_auc(a) - _mean_auc(b) for a, b in zip(found, runs[BASE], strict=True)]
-    single = {t: mean(_value(run, t, "auc") for run in runs[SINGLE_TASK]) for t in tasks}
     low, high = _interval(gains)
     sampling_se = mean(_paired_se(a, b, tasks) for a, b in zip(found, runs[BASE], strict=True))
     return {
@@ -45,11 +44,19 @@ def _row(model: str, found: list[Run], runs: dict[str, list[Run]], lr: float) ->
         "mean_auc": mean(map(_mean_auc, found)),
         "gain": {"mean": mean(gains), "low": low, "high": high, "sampling_se": sampling_se},
         "verdict": "base" if model == BASE else _verdict(mean(gains), low, high, sampling_se),
-        "delta_m_percent": 100 * mean((mean(auc_of[t]) - single[t]) / single[t] for t in tasks),
+        "delta_m_percent": _delta_m(auc_of, runs.get(SINGLE_TASK, [])),
         "dense_params": found[0].dense_params,
         "macs_per_row": found[0].macs_per_row,
         "alarms": [run.alarms for run in found],
     }
+
+
+def _delta_m(auc_of: dict[str, list[float]], single: list[Run]) -> float | None:
+    """Mean relative gain over one model per task; None without those."""
+    if not single:
+        return None
+    base = {t: mean(_value(run, t, "auc") for run in single) for t in auc_of}
+    return 100 * mean((mean(values) - base[t]) / base[t] for t, values in auc_of.items())
 
 
 def _verdict(gain: float, low: float, high: float, sampling_se: float) -> str:
@@ -104,6 +111,10 @@ def _influence(folder: Path, task: str) -> tuple[np.ndarray, np.ndarray]:
     return table[GROUP].to_numpy(), spread
 
 
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table as documentation shows it."""
     tasks = list(rows[0]["auc"])
@@ -116,7 +127,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         cells += [f"{value:.4f} ± {sd:.4f}" for value, sd in row["auc"].values()]
         cells += [f"{row['mean_auc']:.4f}"]
         cells += [f"{gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"]
-        cells += [row["verdict"], f"{row['delta_m_percent']:+.2f}", f"{row['lr']:g}"]
+        cells += [row["verdict"], _or_dash(row["delta_m_percent"], "+.2f"), f"{row['lr']:g}"]
         cells += [f"{row['dense_params'] / 1e3:,.0f} k", f"{row['macs_per_row'] / 1e3:,.0f} k"]
         cells += [", ".join(str(len(alarms)) for alarms in row["alarms"])]
         lines.append("| " + " | ".join(cells) + " |")
