@@ -1,6 +1,5 @@
 """Ad-level rows of a pipeline as an artifact: labelled landmarks, and the creatives alive today."""
 
-import os
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -9,7 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_mtl.artifacts.commit import make_dir, sha256_file, write_table
+from recsys_mtl.artifacts.commit import (
+    atomic_write,
+    entry_of,
+    make_dir,
+    sha256_file,
+    write_table,
+)
 from recsys_mtl.artifacts.lock import stage_lock
 from recsys_mtl.artifacts.manifest import Manifest, is_published, open_artifact, publish
 from recsys_mtl.artifacts.runkey import run_key, stage_dir
@@ -29,6 +34,7 @@ from recsys_mtl.spec.pipeline import CreativesConfig, FileSet
 
 ROWS, LIVE = "rows.parquet", "live.parquet"
 PART, WEIGHT = "part", "ctr_weight"
+_SIDES = "sides"
 _CAMPAIGN_SEED = 11
 
 
@@ -40,8 +46,8 @@ def landmarks(loaded: Loaded, interval_end: str | None) -> Manifest:
 
     Returns:
         The artifact: `rows.parquet`, columns of `survival.landmark_rows`, `part` (train, valid,
-        test) and `ctr_weight`; and `live.parquet`, creatives that are alive when the window ends,
-        with what is known of them then.
+        test) and `ctr_weight`; `live.parquet`, creatives that are alive when the window ends,
+        with what is known of them then; and `sides/`, copies of the side tables that they join.
 
     Raises:
         DataError: if the log cannot be, or gives no rows.
@@ -50,9 +56,15 @@ def landmarks(loaded: Loaded, interval_end: str | None) -> Manifest:
     config = loaded.pipeline.creatives
     assert config is not None
     root, end, files = _delivery(loaded, config, interval_end)
+    sides = {
+        _side_path(name, number, path): path
+        for name, side in config.sides.items()
+        for number, path in enumerate(find_files(root, side, None))
+    }
     rules = _rules(config, loaded.pipeline.model.hazard.edges[-1])
     settings = config.model_dump(mode="json") | {"horizon": rules.horizon, "end": end.isoformat()}
     shas = [[path.relative_to(root).as_posix(), sha256_file(path)] for path in files]
+    shas += [[name, sha256_file(path)] for name, path in sides.items()]
     key = run_key("landmarks", data_fp=fingerprint(shas), settings=canonical(settings).decode())
     out = stage_dir(loaded.home, loaded.pipeline.name, "landmarks", key)
     with stage_lock(out):
@@ -67,6 +79,10 @@ def landmarks(loaded: Loaded, interval_end: str | None) -> Manifest:
             fix = "Deliver more days, or shorten creatives.test."
             raise DataError(Problem(str(files[0].parent), "no landmark rows", fix, "D041"))
         entries = [write_table(out / ROWS, rows, out), write_table(out / LIVE, live, out)]
+        make_dir(out / _SIDES)
+        for name, path in sides.items():
+            atomic_write(out / name, path.read_bytes())
+            entries.append(entry_of(out / name, out))
         return publish(out, entries, {"run_key": key, "end": end.isoformat(), "counts": counts})
 
 
@@ -74,17 +90,14 @@ def of_creatives(loaded: Loaded, rows: Manifest, name: str = ROWS) -> Loaded:
     """The pipeline narrowed to its ad-level source, reading a file of the landmarks artifact."""
     config, data = loaded.pipeline.creatives, loaded.pipeline.data
     assert config is not None
-    folder, own = rows.dir.absolute(), Path(data.root).absolute()
-    # Paths of one run are relative to one folder; this one holds artifacts and raw data.
-    root = Path(os.path.commonpath([folder, own]))
     sides = {
-        side: files.model_copy(update={"path": (own.relative_to(root) / files.path).as_posix()})
+        side: files.model_copy(update={"path": f"{_SIDES}/{side}-*"})
         for side, files in config.sides.items()
     }
     update = {
-        "root": str(root),
+        "root": str(rows.dir),
         "source": config.source,
-        "rows": FileSet(path=(folder.relative_to(root) / name).as_posix()),
+        "rows": FileSet(path=name),
         "sides": sides,
         "events": {},
         "window": None,
@@ -98,6 +111,11 @@ def of_creatives(loaded: Loaded, rows: Manifest, name: str = ROWS) -> Loaded:
         ),
         spec=loaded.spec.model_copy(update={"split": split}),
     )
+
+
+def _side_path(name: str, number: int, path: Path) -> str:
+    """Place of a side table's file in the artifact."""
+    return f"{_SIDES}/{name}-{number:05d}{path.suffix}"
 
 
 def _delivery(

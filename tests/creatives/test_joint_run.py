@@ -1,0 +1,118 @@
+"""Clicks and stops trained together, from delivery logs to decisions' input."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from recsys_mtl.artifacts.commit import read_table
+from recsys_mtl.artifacts.manifest import open_artifact
+from recsys_mtl.errors import IntegrityError
+from recsys_mtl.registry.bundle import load_bundle
+from recsys_mtl.registry.read_outs import CURVE_DAYS, curve_column, stop_column
+from recsys_mtl.scoring.creatives import score_creatives
+
+from .conftest import open_job
+
+
+@pytest.fixture(scope="module")
+def bundle(job):
+    return load_bundle(job.bundle.dir)
+
+
+@pytest.fixture(scope="module")
+def scores(job, bundle):
+    return score_creatives(job.loaded, bundle, "1", job.landmarks)
+
+
+def test_both_tasks_learn(job):
+    valid = job.history["valid"]
+    assert set(valid) == {"click", "stop"}
+    assert set(job.history["valid_auc"]) == {"click"}
+    train = [loss for _, loss in job.history["train"]["stop"]]
+    assert np.isfinite(train).all()
+    assert job.history["valid_auc"]["click"][-1][1] > 0.52
+
+
+def test_an_ad_level_batch_trains_the_tables_that_both_read(job):
+    from recsys_mtl.batches.reader import EncodedShards
+    from recsys_mtl.embeddings.state import plain_state
+    from recsys_mtl.spec.layout import compile_layout
+    from recsys_mtl.training.learner import Learner
+
+    loaded = job.loaded
+    own = compile_layout(loaded.spec, "creatives")
+    batch = next(EncodedShards(job.creatives, loaded.layout, own).batches("train", 4096))
+    learner = Learner(loaded.pipeline, loaded.layout)
+    before = plain_state(learner.tables)
+    step = learner.step(batch)
+    after = plain_state(learner.tables)
+    assert step.losses[0] == 0
+    assert step.losses[1] > 0
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"word", "advertiser", "genre", "volume"} <= moved
+    assert "hour" not in {n for n in moved if not torch.equal(before[n][1:], after[n][1:])}
+
+
+def test_read_outs_are_probabilities_that_fit_together(scores):
+    rows = read_table(scores.path("creatives.parquet")).to_pandas()
+    week, three = (rows[stop_column("stop", days)] for days in (7, 3))
+    assert ((three > 0) & (three <= week) & (week < 1)).all()
+    for days, total in ((3, three), (7, week)):
+        causes = [rows[stop_column("stop", days, c)] for c in ("cut_out", "wear_out")]
+        np.testing.assert_allclose(sum(causes), total, atol=1e-9)
+        np.testing.assert_allclose(1 - rows[curve_column("stop", days)], total, atol=1e-9)
+    curve = rows[[curve_column("stop", days) for days in CURVE_DAYS]].to_numpy()
+    assert (np.diff(curve, axis=1) <= 0).all()
+    assert (rows["stop__days"] >= 1 - 1e-9).all()
+    assert (rows["age"] == rows["landmark"] - 1).all()
+
+
+def test_scores_are_published_once(job, bundle, scores):
+    again = score_creatives(job.loaded, bundle, "1", job.landmarks)
+    assert again.sha == scores.sha
+    assert score_creatives(job.loaded, bundle, "2", job.landmarks).sha != scores.sha
+
+
+def test_the_evaluation_counts_stops_by_cause_and_age(job):
+    evaluation = job.survival_evaluated
+    report = json.loads(evaluation.path("survival.json").read_text())
+    predictions = read_table(evaluation.path("predictions.parquet"))
+    assert report["rows"] == predictions.num_rows
+    observed = sum(cell["observed"] for cell in report["observed_over_expected"])
+    assert observed == report["stops"] == int((predictions["event"].to_numpy() > 0).sum())
+    late = [c for c in report["observed_over_expected"] if c["from_day"] >= 10]
+    assert all(c["observed"] == 0 for c in late if c["cause"] == "cut_out")
+    assert 0.6 < report["concordance"]["1"]["value"] < 1
+    assert report["nll"]["value"] == pytest.approx(predictions["nll"].to_numpy().mean())
+
+
+def test_changed_weights_fail_on_the_golden_hazards(job, tmp_path, bundle):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from recsys_mtl.artifacts.commit import entry_of
+    from recsys_mtl.artifacts.manifest import publish
+
+    copy = shutil.copytree(job.bundle.dir, tmp_path / "bundle")
+    weights = load_file(copy / "dense.safetensors")
+    name = next(n for n in weights if n.startswith("hazard.") and n.endswith("bias"))
+    weights[name] += 0.01
+    save_file(weights, copy / "dense.safetensors")
+    meta = open_artifact(job.bundle.dir).meta
+    files = [entry_of(copy / e.path, copy, e.rows) for e in job.bundle.files]
+    (copy / "MANIFEST.json").unlink()
+    publish(copy, files, meta)
+    with pytest.raises(IntegrityError, match="golden hazards are"):
+        load_bundle(copy)
+
+
+def test_a_rerun_gives_the_same_weights(job, ads, tmp_path):
+    again = open_job(ads, tmp_path)
+    assert again.creatives.sha == job.creatives.sha
+    first, second = (
+        {e.path: e.sha256 for e in manifest.files} for manifest in (job.trained, again.trained)
+    )
+    assert first == second
