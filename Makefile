@@ -62,6 +62,8 @@ docs: $(DOCS_READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.training --quick
 	$(BIN)/python -m benchmarks.ingestion --quick
+	$(BIN)/python -m benchmarks.towers --quick
+	$(BIN)/python -m benchmarks.survival_metrics --quick
 
 clean:
 	rm -rf out demo site .pytest_cache .mypy_cache .ruff_cache

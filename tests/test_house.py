@@ -34,10 +34,11 @@ EDGES: dict[str, set[str]] = {
     "registry": LOWER | MIDDLE | {"ingest"},
     "evaluation": LOWER | MIDDLE | {"ingest", "registry"},
     "scoring": LOWER | MIDDLE | {"ingest", "registry"},
+    "decisions": LOWER | {"registry", "reports", "ingest"},
     "reports": LOWER | {"metrics"},
     "simulate": LOWER | {"metrics"},
     "cli": {"spec", "artifacts", *MIDDLE, "ingest", "training", "registry", "evaluation"}
-    | {"scoring", "reports", "simulate"},
+    | {"scoring", "reports", "simulate", "decisions"},
 }
 TORCH_FREE = {"spec", "artifacts", "ingest", "metrics", "simulate", "reports", "engines"}
 ENVIRONMENT_READERS = {"recsys_mtl/spec/interpolate.py", "recsys_mtl/cli/doctor.py"}

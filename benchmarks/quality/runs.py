@@ -136,7 +136,7 @@ def _together(setting: Setting, config_fp: str, parts: list[dict[str, Any]]) -> 
 
 def _cost(loaded: Loaded, ingested: Manifest) -> tuple[int, float]:
     """Parameters of the dense part, and its multiply-adds per row in scoring."""
-    model = build_model(loaded.layout, loaded.pipeline.model, seed=0).eval()
+    model = build_model(loaded.layout, loaded.pipeline.model, seed=0).eval().requires_grad_(False)
     batch = next(EncodedShards(ingested, loaded.layout).batches("valid", _MAC_ROWS))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         embedded = model.embeddings(batch)

@@ -4,6 +4,7 @@ import typer
 
 from recsys_mtl.cli import (
     config,
+    discontinue,
     doctor,
     evaluate,
     gate,
@@ -36,6 +37,7 @@ app.command("evaluate")(evaluate.command)
 app.command("gate")(gate.command)
 app.command("promote")(promote.command)
 app.command("score")(score.command)
+app.command("discontinue")(discontinue.command)
 app.command("rollback")(rollback.command)
 app.command("report")(report.command)
 app.command("simulate")(simulate.command)

@@ -7,23 +7,10 @@ from typing import Any
 
 from recsys_mtl.reports.charts import calibration_chart, training_chart
 from recsys_mtl.reports.experts import experts_section
+from recsys_mtl.reports.page import banner, page
 from recsys_mtl.reports.tables import table
 
 _Z95 = 1.959964
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --line: #c8c8c8; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #16181c; --line: #4a4d52; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-td.words { text-align: left; }
-.banner { border-left: .6rem solid var(--tone); padding: .6rem 1rem; margin: 1rem 0;
-  border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); }
-.banner h2 { margin: 0; } .figure { background: #ffffff; color: #1a1a1a; overflow-x: auto; }
-code, pre { font-size: 13px; overflow-x: auto; }
-""".strip()
 _TONE = {"PROMOTE": "#009e73", "HOLD": "#e69f00", "REFUSE": "#d55e00", "INTEGRITY": "#b00020"}
 _MEANING = {
     "PROMOTE": "The candidate may replace the champion.",
@@ -79,13 +66,7 @@ def render_report(report: ReportInput) -> str:
         table(["what", "value"], [[k, v] for k, v in sorted(report.lineage.items())]),
         f"<p>To make this model again:</p><pre>{escape(report.command)}</pre>",
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body></html>\n"
-    )
+    return page(report.title, parts)
 
 
 def _banner(decision: Mapping[str, Any] | None) -> str:
@@ -93,11 +74,7 @@ def _banner(decision: Mapping[str, Any] | None) -> str:
         return "<p>The gate has not looked at this model yet.</p>"
     verdict = str(decision["verdict"])
     sentences = [*decision["reasons"], *decision["notes"]]
-    listed = "".join(f"<li>{escape(s)}</li>" for s in sentences)
-    return (
-        f'<div class="banner" style="--tone: {_TONE[verdict]}"><h2>{verdict}</h2>'
-        f"<p>{_MEANING[verdict]}</p><ul>{listed}</ul></div>"
-    )
+    return banner(_TONE[verdict], verdict, _MEANING[verdict], sentences)
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -112,14 +112,15 @@ def _check_rows(ingested: Manifest) -> None:
 
 def _shards(loaded: Loaded, ingested: Manifest, creatives: Manifest | None) -> Shards:
     """Shards of the pipeline's sources, in batches of the layout of all."""
-    first, *others = (
-        EncodedShards(artifact, loaded.layout, compile_layout(loaded.spec, source))
-        for artifact, source in zip(
-            filter(None, (ingested, creatives)), loaded.sources, strict=True
-        )
+    config, layout = loaded.pipeline.creatives, loaded.layout
+    if config is None or creatives is None:
+        return EncodedShards(ingested, layout)
+    own = [compile_layout(loaded.spec, source) for source in loaded.sources]
+    return JointShards(
+        EncodedShards(ingested, layout, own[0]),
+        EncodedShards(creatives, layout, own[1]),
+        config.batch_rows,
     )
-    config = loaded.pipeline.creatives
-    return first if config is None else JointShards(first, others[0], config.batch_rows)
 
 
 def _run(loaded: Loaded, shards: Shards, out: Path, report: Report) -> Loop:

@@ -194,7 +194,7 @@ def test_model_that_predicts_no_probability_publishes_nothing(
 
 def test_bundle_of_another_source_is_refused(feed, bundle, tmp_path):
     with pytest.raises(ConfigError, match="the bundle predicts 'ads'"):
-        evaluate(load_feed(feed, tmp_path), replace(bundle, source="ads"), None)
+        evaluate(load_feed(feed, tmp_path), replace(bundle, sources=("ads",)), None)
 
 
 def split_from_spec(loaded, test_from):

@@ -162,7 +162,7 @@ def test_a_bundle_that_does_not_predict_what_is_asked_for_is_refused(load, bundl
 def ads(bundle):
     sources = {**bundle.spec.sources, "ads": bundle.spec.sources["impressions"]}
     spec = bundle.spec.model_copy(update={"sources": sources})
-    return dataclasses.replace(bundle, source="ads", spec=spec)
+    return dataclasses.replace(bundle, sources=("ads",), spec=spec)
 
 
 def test_a_side_table_that_the_pipeline_no_longer_declares_is_named(load, bundle):

@@ -144,3 +144,11 @@ def test_dtrn_without_sequences_warns(tmp_path):
     (warning,) = load_pipeline(write(tmp_path, spec, pipeline)).warnings
     assert warning.where == f"{tmp_path / 'pipe.yaml'}:13: model.bottom.kind"
     assert "only its refinement is used" in warning.message
+
+
+def test_the_grid_of_hazards_increases(tmp_path):
+    edit = model(TOWER, "  hazard: {edges: [1, 5, 5]}\n")
+    assert pipeline_lines(tmp_path, edited(PIPELINE, edit)) == [
+        "pipe.yaml:15: model.hazard.edges: edges [1, 5, 5] do not increase, or make no interval. "
+        "Give at least two, sorted, each once. [P020]"
+    ]

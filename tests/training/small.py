@@ -53,7 +53,11 @@ def make_loaded(home: Path, *, dropout: float = 0.2, **training) -> SimpleNamesp
         head=HeadConfig(hidden=(4,)),
     )
     pipeline = SimpleNamespace(
-        name="small", model=model, objectives=Objectives(), training=settings(**training)
+        name="small",
+        model=model,
+        objectives=Objectives(),
+        training=settings(**training),
+        creatives=None,
     )
     source = SimpleNamespace(keys=SimpleNamespace(time="time"))
     return SimpleNamespace(
