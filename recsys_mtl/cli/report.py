@@ -55,6 +55,7 @@ def write_report(job: Job, first_champion: bool) -> Path:
             history=job.history,
             lineage=lineage,
             command=_command(job),
+            warnings=[str(problem) for problem in job.loaded.warnings],
             oracle=oracle,
             experts=experts,
         )

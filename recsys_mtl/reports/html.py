@@ -45,6 +45,8 @@ class ReportInput:
     """Task to {oracle_auc, expected_auc, regret, calibration}, in simulated worlds."""
     experts: Mapping[str, Any] = field(default_factory=dict)
     """`experts.json`; empty for towers without gates."""
+    warnings: Sequence[str] = ()
+    """What the files make one think twice about."""
 
 
 def render_report(report: ReportInput) -> str:
@@ -52,6 +54,7 @@ def render_report(report: ReportInput) -> str:
     parts = [
         f"<h1>{escape(report.title)}</h1><p>Holdout: {escape(report.window)}</p>",
         _banner(report.decision),
+        *(f"<p>Warning: {escape(text)}</p>" for text in report.warnings),
         "<h2>Tasks</h2>",
         _tasks_table(report),
         _oracle_table(report.oracle),

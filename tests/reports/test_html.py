@@ -89,3 +89,10 @@ def test_oracle_table_appears_only_in_simulated_worlds():
     truth = {"oracle_auc": 0.8, "expected_auc": 0.79, "regret": 0.01, "calibration": 1.02}
     assert "Against the oracle" in render_report(replace(REPORT, oracle={"click": truth}))
     assert "Against the oracle" not in render_report(REPORT)
+
+
+def test_warnings_of_the_files_stand_below_the_verdict():
+    text = "pipe.yaml:9: model.bottom.kind: only its <refinement> is used. [P022]"
+    page = render_report(replace(REPORT, warnings=(text,)))
+    assert "Warning: pipe.yaml:9: model.bottom.kind: only its &lt;refinement&gt; is used." in page
+    assert "Warning:" not in render_report(REPORT)
