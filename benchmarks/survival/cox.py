@@ -46,12 +46,11 @@ def fit_cox(x: np.ndarray, outcomes: Outcomes) -> CoxModel:
     Breslow's, S_0(t) = exp(-sum_{u <= t} d_u / sum_{R_u} w).
 
     Args:
-        x: float64[n, p] of full column rank.
+        x: float64[n, p]; columns that depend on each other share their effect.
         outcomes: of the same n rows, without late entry and weights.
 
     Raises:
-        ValueError: with late entry or weights, or where the maximum is not reached: a column
-            separates the stops from the rest, or columns depend on each other.
+        ValueError: with late entry or weights, or where the maximum is not reached.
     """
     if outcomes.entry is not None or outcomes.weight is not None:
         raise ValueError("fit_cox knows neither late entry nor weights")
