@@ -29,14 +29,12 @@ _MODES = {
     "act": (
         "#d55e00",
         "In force",
-        "The stops below are in force today. Restore a creative if you disagree, and say why: "
-        "the next model learns from it.",
+        "The stops below are in force today; restore a creative if you disagree.",
     ),
 }
 _MEANING = (
     "The model has learned what operators did. A high probability means that an operator would "
-    "stop such a creative, not that stopping it helps: nobody has measured that. Creatives of the "
-    "hold-out are never stopped, so that one can."
+    "stop such a creative, not that stopping it helps: nobody has measured that. "
 )
 Row = Mapping[str, Any]
 
@@ -64,7 +62,7 @@ def render_page(shown: PageInput) -> str:
         f"<h1>{escape(shown.title)}: creatives on {escape(shown.day)}</h1>",
         banner(*_MODES[policy.mode]),
         f"<p>{escape(summary(counts))}</p>",
-        f"<p>{escape(_MEANING)}</p>",
+        f"<p>{escape(_MEANING + _hold_out(policy.restraint.hold_out))}</p>",
         "<h2>From what probability on</h2>",
         "<ul>",
         *(
@@ -97,6 +95,12 @@ def summary(counts: Mapping[str, int]) -> str:
         f"replacement for {counts['prepare_replacement']:,}, watch {counts['watch']:,}, keep "
         f"{counts['keep']:,}."
     )
+
+
+def _hold_out(share: float) -> str:
+    if not share:
+        return "Without a hold-out it cannot be measured either."
+    return f"So that one can, {share:.1%} of creatives, chosen by chance, are never stopped here."
 
 
 def _advertisers(decisions: pa.Table) -> str:

@@ -18,8 +18,6 @@ class Case:
     """All that led to the decisions about B creatives."""
 
     signs: Signs
-    action: np.ndarray
-    """int64[B], index of `ACTIONS`."""
     wants_stop: np.ndarray
     """bool[B], before restraints."""
     hold_out: np.ndarray
@@ -118,8 +116,8 @@ def _rate_part(case: Case, live: pa.Table) -> pa.Array:
     rate = np.char.mod("%.2f %%", 100 * clicks / np.maximum(shown, 1))
     target = np.char.mod("%.2f %%", 100 * case.signs.target)
     judged = _joined(
-        *("its click rate of ", rate, " (", counts, ") is below the target of ", target),
-        *(" with probability ", np.char.mod("%.2f", case.signs.evidence)),
+        *("its click rate of ", rate, " (", counts, " impressions) is below the target of "),
+        *(target, " with probability ", np.char.mod("%.2f", case.signs.evidence)),
     )
     return pa.array(np.where(case.signs.is_shown, judged, few), pa.string())
 
