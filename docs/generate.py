@@ -4,8 +4,9 @@
 
 A page marks a generated part, which is not to be edited, with `<!-- generated: WHAT -->` before it
 and `<!-- end -->` after it. WHAT is `options` and the title of a block of the options page,
-`quality` and a world of `benchmarks.quality`, `speed`, `limits` of the expert diagnosis, or
-`verdicts` of its interventions.
+`policy` for all options of a policy file, `quality` and a world of `benchmarks.quality`, `survival`
+and data of `benchmarks.survival`, `speed`, `limits` of the expert diagnosis, or `verdicts` of its
+interventions.
 """
 
 import json
@@ -17,7 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import RESULTS
-from recsys_mtl.spec.options_page import option_blocks, options_page, options_table
+from recsys_mtl.spec.options_page import (
+    option_blocks,
+    options_page,
+    options_sections,
+    options_table,
+)
+from recsys_mtl.spec.policy_file import Policy
 
 DOCS = Path(__file__).parent
 OPTIONS = DOCS / "reference" / "pipeline-file.md"
@@ -59,8 +66,12 @@ def _part(what: str, path: Path) -> str:
             (block,) = [block for block in option_blocks() if block.title == name]
             page = os.path.relpath(OPTIONS, path.parent)
             return options_table(block.options).replace("](#", f"]({page}#")
+        case "policy":
+            return options_sections(Policy)
         case "quality":
             return quality(name)
+        case "survival":
+            return survival(name)
         case "speed":
             return speed()
         case "limits":
@@ -89,6 +100,25 @@ def quality(world: str) -> str:
     parts += _per_task("GAUC, mean over seeds:", rows, "gauc")
     parts += _per_task("Regret, oracle AUC minus AUC, mean over seeds:", rows, "regret")
     return "\n\n".join(parts)
+
+
+def survival(data: str) -> str:
+    """What `benchmarks.survival` measured on some data."""
+    record = _record(f"survival_{data}.json")
+    if record is None:
+        return _not_measured(f"survival_{data}.json", f"benchmarks.survival {data}")
+    metrics = list(dict.fromkeys(row["metric"] for row in record["rows"]))
+    cells: dict[str, dict[str, str]] = {}
+    for row in record["rows"]:
+        shown = f"{row['value']:.3f}"
+        shown += "" if row["sd"] is None else f" ± {row['sd']:.3f}"
+        shown += f" (s.e. {row['sampling_se']:.3f})" if row["sampling_se"] else ""
+        cells.setdefault(row["case"].removeprefix(f"{data}: "), {})[row["metric"]] = shown
+    lines = [_machine(record), "", "| | " + " | ".join(metrics) + " |"]
+    lines.append("|---|" + "---|" * len(metrics))
+    for case, found in cells.items():
+        lines.append(f"| {case} | " + " | ".join(found.get(m, "") for m in metrics) + " |")
+    return "\n".join(lines)
 
 
 def speed() -> str:

@@ -8,8 +8,9 @@ from recsys_mtl.metrics.ranks import run_starts
 from recsys_mtl.metrics.survival.curves import StepCurve
 from recsys_mtl.metrics.survival.outcomes import Outcomes
 
-_MAX_STEPS = 50
-_TOLERANCE = 1e-9
+_MAX_STEPS = 25
+_TOLERANCE = 1e-6
+"""Of a step, in units of x beta. Where columns separate the stops, every step is about 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +62,7 @@ def fit_cox(x: np.ndarray, outcomes: Outcomes) -> CoxModel:
     value, gradient, information = sweep.derivatives(beta)
     for _ in range(_MAX_STEPS):
         step = np.linalg.lstsq(information, gradient, rcond=None)[0]
-        if gradient @ step < _TOLERANCE:
+        if np.abs(sweep.x @ step).max() < _TOLERANCE:
             return CoxModel(beta, center, value, sweep.baseline(beta))
         while (found := sweep.derivatives(beta + step))[0] < value:
             step = step / 2

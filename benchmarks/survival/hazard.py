@@ -27,7 +27,7 @@ class Recipe:
     hidden: tuple[int, ...] = (64, 64)
     dropout: float = 0.3
     lr: float = 2e-3
-    l2: float = 3e-3
+    l2: float = 2e-2
     batch_rows: int = 256
     valid_share: float = 0.2
     patience: int = 15
@@ -76,8 +76,9 @@ class HazardModel(nn.Module):
 
     def stop_probability(self, x: np.ndarray, alive: np.ndarray, until: np.ndarray) -> np.ndarray:
         """float64[n]: P(stop by age `until` | alive at age `alive`)."""
-        found: np.ndarray = -torch.expm1((self.daily(x) * self._window(alive, until)).sum(1))
-        return np.asarray(found)
+        through = (self.daily(x) * self._window(alive, until)).sum(1)
+        found: np.ndarray = -torch.expm1(through).numpy()
+        return found
 
     def _window(self, age: np.ndarray, until: np.ndarray) -> Tensor:
         start, end = (torch.tensor(part, dtype=torch.float64) for part in (age, until))

@@ -118,9 +118,9 @@ def _statuses(ads: pl.DataFrame, at: datetime, following: pl.DataFrame) -> Statu
 
 def _export(folder: Path, name: str) -> tuple[pl.DataFrame, datetime]:
     """Rows of one export of the 2020 library, and its time: the newest start in it."""
-    ads = pl.scan_parquet(folder / "snap_ads" / "snapshots.parquet")
-    ads = ads.filter(pl.col("snapshot") == name).collect().sort("StartDate", "ADID")
-    return ads, ads["StartDate"].dt.cast_time_unit("us").to_list()[-1]
+    every = pl.scan_parquet(folder / "snap_ads" / "snapshots.parquet")
+    ads = every.filter(pl.col("snapshot") == name).collect().sort("StartDate", "ADID")
+    return ads, ads["StartDate"].to_list()[-1]
 
 
 def _covariates(ads: pl.DataFrame) -> np.ndarray:

@@ -1,10 +1,12 @@
-"""Every option of the pipeline file as a page, made from the classes that read it."""
+"""Every option of the pipeline or policy file, made from the classes that read it."""
 
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import BaseModel
 
 from recsys_mtl.spec.pipeline import Pipeline
 
@@ -28,7 +30,7 @@ _BOUNDS = {
     "maximum": "<= {:g}",
     "exclusiveMaximum": "< {:g}",
 }
-_TOP = "Pipeline"
+_TOP = "the file"
 _HEAD = """# Pipeline file
 
 Reference, `pipeline_version: 1`. Generated from the classes that read the file: do not edit.
@@ -62,9 +64,9 @@ class Block:
     options: tuple[Option, ...]
 
 
-def option_blocks() -> list[Block]:
+def option_blocks(file: type[BaseModel] = Pipeline) -> list[Block]:
     """All blocks in the order of the file."""
-    schema = Pipeline.model_json_schema()
+    schema = file.model_json_schema()
     defs: dict[str, Schema] = {**schema["$defs"], _TOP: schema}
     places: dict[str, list[str]] = {}
     for place, name in _places(defs, _TOP, ""):
@@ -82,14 +84,18 @@ def option_blocks() -> list[Block]:
 
 
 def options_page() -> str:
-    """The page, as Markdown."""
-    parts = [_HEAD]
-    for block in option_blocks():
-        parts.append(f"## {block.title}\n")
+    """The page of the pipeline file, as Markdown."""
+    return f"{_HEAD}\n{options_sections(Pipeline)}\n"
+
+
+def options_sections(file: type[BaseModel]) -> str:
+    """A section for each block of a file."""
+    parts = []
+    for block in option_blocks(file):
         also = ", ".join(f"`{place}`" for place in block.also)
-        parts.append(block.about + (f" Also at {also}." if also else "") + "\n")
-        parts.append(options_table(block.options) + "\n")
-    return "\n".join(parts)
+        about = block.about + (f" Also at {also}." if also else "")
+        parts.append(f"## {block.title}\n\n{about}\n\n{options_table(block.options)}")
+    return "\n\n".join(parts)
 
 
 def options_table(options: tuple[Option, ...]) -> str:
