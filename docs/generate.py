@@ -106,7 +106,7 @@ def survival(data: str) -> str:
     """What `benchmarks.survival` measured on some data."""
     record = _record(f"survival_{data}.json")
     if record is None:
-        return _not_measured(f"survival_{data}.json", f"benchmarks.survival {data}")
+        return _not_measured(f"survival_{data}.json", f"benchmarks.survival {data} --data DIR")
     metrics = list(dict.fromkeys(row["metric"] for row in record["rows"]))
     cells: dict[str, dict[str, str]] = {}
     for row in record["rows"]:

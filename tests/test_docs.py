@@ -15,6 +15,7 @@ from docs import generate
 from recsys_mtl.cli.main import app
 from recsys_mtl.spec.load import load_pipeline
 from recsys_mtl.spec.options_page import anchor
+from recsys_mtl.spec.policy_file import load_policy
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -43,12 +44,14 @@ def snippets(pattern: str) -> list[tuple[str, str]]:
 
 COMMANDS = snippets(r"(^|/)recsys-mtl \w")
 OVERRIDES = snippets(r"--set \w+\.")
-BLOCKS = [
+_YAML = [
     (str(page.relative_to(ROOT)), block)
     for page in PAGES
     for _, language, block in _FENCE.findall(page.read_text())
     if language == "yaml"
 ]
+POLICIES = [(page, block) for page, block in _YAML if "policy_version" in block]
+BLOCKS = [found for found in _YAML if found not in POLICIES]
 
 
 def words(command: str) -> list[str]:
@@ -96,6 +99,7 @@ def test_there_is_something_to_check() -> None:
     assert len(COMMANDS) > 10
     assert len(OVERRIDES) > 10
     assert len(BLOCKS) > 5
+    assert POLICIES
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
@@ -131,6 +135,15 @@ def test_a_block_of_yaml_is_accepted_by_the_file(page: str, block: str) -> None:
         for key in path.split("."):
             here = here[key]
         assert here == json.loads(value)
+
+
+@pytest.mark.parametrize(("page", "block"), POLICIES)
+def test_a_policy_is_accepted_for_the_shipped_label(page: str, block: str, tmp_path: Path) -> None:
+    label = load_pipeline(ROOT / "pipelines" / "ad_creatives.yaml").layout.survival
+    assert label is not None
+    path = tmp_path / "policy.yaml"
+    path.write_text(block)
+    load_policy(path, label)
 
 
 def test_modules_and_targets_exist() -> None:
@@ -207,6 +220,22 @@ def test_a_table_holds_what_the_results_say(
     del rows[0]["regret"]["click"], rows[1]["regret"]["click"]
     (tmp_path / "quality_conflict.json").write_text(json.dumps(record))
     assert "Regret" not in generate.quality("conflict")
+
+
+def test_survival_figures_show_their_spread_and_their_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "RESULTS", tmp_path)
+    assert "python -m benchmarks.survival gbsg --data DIR` makes it" in generate.survival("gbsg")
+    head = {"case": "gbsg: head", "value": 0.6842, "sd": 0.0053, "sampling_se": 0.0158}
+    cox = {"case": "gbsg: Cox", "value": 0.1158, "sd": None, "sampling_se": None}
+    rows = [{**head, "metric": "C"}, {**cox, "metric": "IBS"}]
+    record = {"machine": {"cores": 2}, "rows": rows, "bars": []}
+    (tmp_path / "survival_gbsg.json").write_text(json.dumps(record))
+    text = generate.survival("gbsg")
+    assert "| | C | IBS |" in text
+    assert "| head | 0.684 ± 0.005 (s.e. 0.016) |  |" in text
+    assert "| Cox |  | 0.116 |" in text
 
 
 def test_speeds_stand_beside_their_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

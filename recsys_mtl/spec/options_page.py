@@ -150,6 +150,8 @@ def _type(node: Schema, titles: dict[str, str]) -> str:
     if "patternProperties" in node:
         (member,) = node["patternProperties"].values()
         return f"map of names to: {_type(member, titles)}"
+    if "additionalProperties" in node:
+        return f"map of texts to: {_type(node['additionalProperties'], titles)}"
     blocks = [titles[name] for _, name in _classes(node)]
     if blocks:
         return " or ".join(f"[{title}](#{anchor(title)})" for title in blocks)
@@ -173,7 +175,7 @@ def anchor(title: str) -> str:
 def _default(node: Schema, is_required: bool) -> str:
     if is_required:
         return "required"
-    if "patternProperties" in node:
+    if node.get("type") == "object":
         return "`{}`"
     value = node.get("default")
     if isinstance(value, dict):

@@ -132,7 +132,7 @@ class Learner:
         result = self.step(batch)
         after = plain_state(self.tables)
         still = [t for t in self._read_tables(batch) if torch.equal(before[t], after[t])]
-        if still and not result.was_skipped and result.losses.any():
+        if still and not result.was_skipped and (result.losses * self._weights).any():
             raise IntegrityError(
                 Problem(
                     "training",

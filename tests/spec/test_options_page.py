@@ -10,6 +10,7 @@ from recsys_mtl.spec.load import load_pipeline
 from recsys_mtl.spec.options_page import anchor, option_blocks, options_page
 from recsys_mtl.spec.parse import models_at
 from recsys_mtl.spec.pipeline import Pipeline
+from recsys_mtl.spec.policy_file import Policy
 
 PIPELINE = Path(__file__).parents[2] / "pipelines" / "short_video.yaml"
 
@@ -40,6 +41,13 @@ def test_a_row_says_type_default_bounds_and_meaning():
     page = options_page()
     row = "| `num_experts` | whole number | `8` | >= 1, <= 256 | experts shared by all tasks (K) |"
     assert row in page.splitlines()
+
+
+def test_another_file_has_its_own_blocks_and_its_maps_of_any_text():
+    blocks = {block.title: block.options for block in option_blocks(Policy)}
+    assert list(blocks)[:2] == ["The file", "causes.NAME"]
+    (genres,) = [o for o in blocks["evidence.target_ctr"] if o.name == "genres"]
+    assert (genres.type, genres.default) == ("map of texts to: number", "`{}`")
 
 
 def test_types_defaults_and_bounds_of_every_form():

@@ -1,1 +1,0 @@
-"""The survival head against known hazards: a simulated world of 60,000 creatives."""
