@@ -22,7 +22,12 @@ from recsys_mtl.metrics.estimate import Estimate, difference, estimate
 from recsys_mtl.metrics.survival.calibration import ObservedExpected
 from recsys_mtl.metrics.survival.concordance import harrell_c
 from recsys_mtl.metrics.survival.outcomes import Outcomes
-from recsys_mtl.models.heads.hazard import log_alive, restricted_mean, window_days
+from recsys_mtl.models.heads.hazard import (
+    daily_hazards,
+    log_alive,
+    restricted_mean,
+    window_days,
+)
 from recsys_mtl.objectives.hazard import daily_hazard_nll, exposures
 from recsys_mtl.simulate.ads_hazards import CAUSES, WEAR_OUT_AGE
 
@@ -178,8 +183,7 @@ def calibrated(hazards: Hazards, rows: LandmarkRows, truth: Truth) -> dict[str, 
     """Nats per row; stops by cause and bucket of `EDGES`: observed, expected by model and truth."""
     z = hazards.z
     days, events = rows.exposures(hazards.edges)
-    daily = torch.cat([torch.zeros_like(z[:, :1]), z], dim=1).softmax(1)[:, 1:]
-    cells = ObservedExpected.of(events.numpy(), days.numpy(), daily.numpy())
+    cells = ObservedExpected.of(events.numpy(), days.numpy(), daily_hazards(z).numpy())
     first = np.searchsorted(hazards.edges.numpy(), EDGES.numpy()[:-1])
     return {
         "nll": float(daily_hazard_nll(z, days, events).mean()),

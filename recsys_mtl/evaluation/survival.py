@@ -13,17 +13,16 @@ from recsys_mtl.artifacts.lock import stage_lock
 from recsys_mtl.artifacts.manifest import Manifest, is_published, open_artifact, publish
 from recsys_mtl.artifacts.runkey import run_key, stage_dir
 from recsys_mtl.errors import DataError, Problem
-from recsys_mtl.ingest.assemble import encode_rows
-from recsys_mtl.ingest.context import resolve_inputs, source_context
-from recsys_mtl.ingest.landmarks import ROWS, of_creatives
+from recsys_mtl.ingest.landmarks import ROWS
 from recsys_mtl.ingest.splits import TEST
 from recsys_mtl.metrics.clusters import Clusters, cluster_se
 from recsys_mtl.metrics.survival.calibration import ObservedExpected
 from recsys_mtl.metrics.survival.concordance import harrell_c
 from recsys_mtl.metrics.survival.outcomes import Outcomes
+from recsys_mtl.models.heads.hazard import daily_hazards
 from recsys_mtl.objectives.hazard import daily_hazard_nll, exposures
 from recsys_mtl.registry.bundle import Bundle
-from recsys_mtl.registry.read_outs import read_outs
+from recsys_mtl.registry.read_outs import encode_creatives, read_outs
 from recsys_mtl.spec.layout import GROUP, SPLIT, SURVIVAL_COLUMNS, TIME, survival_column
 from recsys_mtl.spec.load import Loaded
 
@@ -35,8 +34,8 @@ def evaluate_survival(loaded: Loaded, bundle: Bundle, rows: Manifest) -> Manifes
 
     Returns:
         The artifact: `predictions.parquet` (row id, group, time, label, read-outs, `nll` in nats
-        per row, `risk`) and `survival.json`: likelihood, C per landmark and over early and late
-        ages, observed over expected stops per cause and interval.
+        per row, `risk`) and `survival.json`: likelihood, C per landmark, observed over expected
+        stops per cause and interval.
 
     Raises:
         DataError: if there is no test row, or a row does not fit the bundle's spec.
@@ -47,23 +46,14 @@ def evaluate_survival(loaded: Loaded, bundle: Bundle, rows: Manifest) -> Manifes
         if is_published(out):
             return open_artifact(out)
         make_dir(out)
-        encoded = _test_rows(loaded, bundle, rows, out)
+        encoded = encode_creatives(loaded, bundle, rows, ROWS, out)
+        encoded = encoded.filter(pa.array(encoded[SPLIT].to_numpy() == TEST))
         if not encoded.num_rows:
             fix = "Deliver more days, or lengthen creatives.test."
             raise DataError(Problem("test rows", "there are none to evaluate on", fix, "D041"))
         entries = _write(bundle, encoded, out)
         facts = {"bundle_sha": bundle.sha, "rows": encoded.num_rows, "rows_sha": rows.sha}
         return publish(out, entries, {"run_key": key, **facts})
-
-
-def _test_rows(loaded: Loaded, bundle: Bundle, rows: Manifest, out: Path) -> pa.Table:
-    narrowed = of_creatives(loaded, rows, ROWS)
-    inputs = resolve_inputs(narrowed, None)
-    spec = bundle.spec.model_copy(update={"split": narrowed.spec.split})
-    with source_context(narrowed, spec, inputs.files, None, out, True) as ctx:
-        parts = [encode_rows(shard, ctx, bundle.fit)[1] for shard in inputs.plan.tasks]
-    encoded = pa.concat_tables(parts)
-    return encoded.filter(pa.array(encoded[SPLIT].to_numpy() == TEST))
 
 
 def _write(bundle: Bundle, encoded: pa.Table, out: Path) -> list[FileEntry]:
@@ -82,8 +72,7 @@ def _write(bundle: Bundle, encoded: pa.Table, out: Path) -> list[FileEntry]:
         table = table.append_column(name, pa.array(values))
     table = table.append_column("nll", pa.array(nll)).append_column("risk", pa.array(risk))
     table = table.append_column(GROUP, encoded[GROUP]).append_column(TIME, encoded[TIME])
-    hazards = torch.cat([torch.zeros_like(z[:, :1]), z], dim=1).softmax(1)[:, 1:]
-    expected = ObservedExpected.of(stops.numpy(), days.numpy(), hazards.numpy())
+    expected = ObservedExpected.of(stops.numpy(), days.numpy(), daily_hazards(z).numpy())
     report = _measured(table, label.causes or (label.name,), expected, edges.tolist())
     atomic_write(out / SURVIVAL, json.dumps(report, allow_nan=False, indent=1).encode())
     return [write_table(out / PREDICTIONS, table, out), entry_of(out / SURVIVAL, out)]

@@ -1,9 +1,15 @@
 """Survival read-outs of ad-level rows: what is published about every creative."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from recsys_mtl.artifacts.manifest import Manifest
+from recsys_mtl.ingest.assemble import encode_rows
+from recsys_mtl.ingest.context import resolve_inputs, source_context
+from recsys_mtl.ingest.landmarks import ROWS, of_creatives
 from recsys_mtl.models.heads.hazard import (
     cumulative_incidence,
     log_alive,
@@ -13,6 +19,7 @@ from recsys_mtl.models.heads.hazard import (
 )
 from recsys_mtl.registry.bundle import Bundle
 from recsys_mtl.spec.layout import ROW_ID, survival_column
+from recsys_mtl.spec.load import Loaded
 
 
 def stop_column(name: str, horizon: int, cause: str | None = None) -> str:
@@ -27,6 +34,29 @@ def curve_column(name: str, days: int) -> str:
 
 CURVE_DAYS = (1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90)
 """Days after a row's age at which its survival curve is read out."""
+
+
+def encode_creatives(
+    loaded: Loaded, bundle: Bundle, rows: Manifest, name: str, work: Path
+) -> pa.Table:
+    """A file of the landmarks artifact as the bundle's inputs.
+
+    Args:
+        loaded: the pipeline.
+        bundle: a model with ad-level rows.
+        rows: the landmarks artifact.
+        name: `ROWS`, with labels and split, or `LIVE`, without.
+        work: folder for what is needed meanwhile.
+
+    Raises:
+        DataError: if a row does not fit the bundle's spec.
+    """
+    narrowed = of_creatives(loaded, rows, name)
+    spec = bundle.spec.model_copy(update={"split": narrowed.spec.split})
+    inputs = resolve_inputs(narrowed, None)
+    with source_context(narrowed, spec, inputs.files, None, work, name == ROWS) as ctx:
+        parts = [encode_rows(shard, ctx, bundle.fit)[1] for shard in inputs.plan.tasks]
+    return pa.concat_tables(parts)
 
 
 def read_outs(bundle: Bundle, encoded: pa.Table) -> tuple[pa.Table, Tensor]:

@@ -5,17 +5,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_mtl.artifacts.commit import atomic_write, make_dir, read_table, write_table
+from recsys_mtl.artifacts.commit import make_dir, read_table, write_table
 from recsys_mtl.artifacts.lock import stage_lock
 from recsys_mtl.artifacts.manifest import Manifest, is_published, open_artifact, publish
 from recsys_mtl.artifacts.runkey import run_key, stage_dir
 from recsys_mtl.artifacts.sealed import canonical
-from recsys_mtl.ingest.assemble import encode_rows
-from recsys_mtl.ingest.context import resolve_inputs, source_context
-from recsys_mtl.ingest.landmarks import LIVE, of_creatives
+from recsys_mtl.ingest.landmarks import LIVE
 from recsys_mtl.registry.bundle import Bundle
-from recsys_mtl.registry.read_outs import read_outs
-from recsys_mtl.scoring.job import CURRENT
+from recsys_mtl.registry.read_outs import encode_creatives, read_outs
+from recsys_mtl.scoring.job import point_to
 from recsys_mtl.spec.load import Loaded
 
 CREATIVES = "creatives.parquet"
@@ -42,18 +40,13 @@ def score_creatives(loaded: Loaded, bundle: Bundle, version: str, rows: Manifest
             entries = [write_table(out / CREATIVES, table, out)]
             publish(out, entries, {"run_key": key, **facts, "rows": table.num_rows})
         manifest = open_artifact(out)
-    pointer = {"run_key": key, "directory": out.name, "manifest_sha": manifest.sha}
-    atomic_write(out.parent / CURRENT, canonical(pointer))
+    point_to(manifest)
     return manifest
 
 
 def _scored(loaded: Loaded, bundle: Bundle, rows: Manifest, out: Path) -> pa.Table:
-    narrowed = of_creatives(loaded, rows, LIVE)
     live = read_table(rows.path(LIVE))
-    inputs = resolve_inputs(narrowed, None)
-    with source_context(narrowed, bundle.spec, inputs.files, None, out, False) as ctx:
-        parts = [encode_rows(shard, ctx, bundle.fit)[1] for shard in inputs.plan.tasks]
-    table, _ = read_outs(bundle, pa.concat_tables(parts))
+    table, _ = read_outs(bundle, encode_creatives(loaded, bundle, rows, LIVE, out))
     live = live.take(pc.index_in(table["row_id"], value_set=live["row_id"].combine_chunks()))
     for name in table.column_names:
         if name != "row_id":

@@ -138,9 +138,18 @@ def score(
             work = _Work(loaded, bundle, files, interval, plan, columns, make_dir(out))
             _make(work, {"run_key": key, **facts}, progress)
         manifest = open_artifact(out)
-    pointer = {"run_key": key, "directory": out.name, "manifest_sha": manifest.sha}
-    atomic_write(out.parent / CURRENT, canonical(pointer))
+    point_to(manifest)
     return manifest
+
+
+def point_to(scores: Manifest) -> None:
+    """Make the `CURRENT.json` beside an artifact point to it."""
+    pointer = {
+        "run_key": scores.meta["run_key"],
+        "directory": scores.dir.name,
+        "manifest_sha": scores.sha,
+    }
+    atomic_write(scores.dir.parent / CURRENT, canonical(pointer))
 
 
 def _columns(loaded: Loaded, bundle: Bundle) -> tuple[str, ...]:

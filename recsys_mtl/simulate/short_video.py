@@ -23,6 +23,7 @@ import pyarrow as pa
 from pydantic import PositiveInt
 
 from recsys_mtl.artifacts.commit import write_table
+from recsys_mtl.simulate.planted import draw_labels, end_to_end
 from recsys_mtl.spec.base import Strict
 
 OUTCOMES = ("click", "long_view", "like", "follow", "purchase")
@@ -78,15 +79,6 @@ class World:
             logit = BIAS[outcome] + STRENGTH[outcome] * affinity + common
             rates[outcome] = 1 / (1 + np.exp(-logit))
         return rates
-
-
-def end_to_end(step_rates: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Probabilities p_t of the outcomes themselves: products along the parents, float64[N]."""
-    p: dict[str, np.ndarray] = {}
-    for outcome in OUTCOMES:
-        parent = PARENTS.get(outcome)
-        p[outcome] = step_rates[outcome] * (p[parent] if parent else 1.0)
-    return p
 
 
 def make_world(config: WorldConfig) -> World:
@@ -151,20 +143,11 @@ def _timestamps(time_us: np.ndarray) -> pa.Array:
     return pa.array(time_us, pa.int64()).cast(pa.timestamp("us", "UTC"))
 
 
-def _outcomes(p: dict[str, np.ndarray], day: int, seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng([seed, 3, day])
-    y: dict[str, np.ndarray] = {}
-    for outcome, rate in p.items():
-        parent = PARENTS.get(outcome)
-        y[outcome] = (rng.random(len(rate)) < rate) & (y[parent] if parent else True)
-    return y
-
-
 def _day_tables(world: World, config: WorldConfig, day: int) -> dict[str, pa.Table]:
     rows = _draw_rows(world, config, day, config.rows_per_day)
     hour = _hour(rows["time"])
     rates = world.step_rates(rows["user_id"], rows["video_id"], hour)
-    y = _outcomes(rates, day, config.seed)
+    y = draw_labels(rates, PARENTS, np.random.default_rng([config.seed, 3, day]))
     row_id = day * config.rows_per_day + np.arange(config.rows_per_day)
     columns = {
         "user_id": rows["user_id"],
@@ -173,7 +156,7 @@ def _day_tables(world: World, config: WorldConfig, day: int) -> dict[str, pa.Tab
         "hour": hour.astype(np.int8),
     }
     labels = {f"is_{t}": y[t].astype(np.int8) for t in OUTCOMES}
-    truth = {f"p_{t}": p for t, p in end_to_end(rates).items()}
+    truth = {f"p_{t}": p for t, p in end_to_end(rates, PARENTS).items()}
     # An event is known only after the video was watched, half a minute here.
     events = [
         pa.table(

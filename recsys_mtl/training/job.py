@@ -130,8 +130,9 @@ def _run(loaded: Loaded, shards: Shards, out: Path, report: Report) -> Loop:
     learner = Learner(loaded.pipeline, loaded.layout)
     checkpoints = Checkpoints(make_dir(out / _CHECKPOINTS), config.checkpoint.keep)
     weights = {t: loaded.pipeline.objectives.weight(t) for t in loaded.layout.output_names}
-    if loaded.layout.survival is not None:
-        learner.start_at_marginal(shards.batches("train", _MARGINAL_ROWS))
+    progress = checkpoints.load(learner)
+    if isinstance(shards, JointShards) and progress.step == 0:
+        learner.start_at_marginal(shards.second.batches("train", _MARGINAL_ROWS))
     with _stop_requests() as should_stop:
         loop = Loop(
             learner,
@@ -139,7 +140,7 @@ def _run(loaded: Loaded, shards: Shards, out: Path, report: Report) -> Loop:
             config,
             weights,
             checkpoints,
-            checkpoints.load(learner),
+            progress,
             report,
             should_stop,
             lambda batch, step: _dump(batch, step, out),

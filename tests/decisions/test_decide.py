@@ -1,6 +1,6 @@
 """Decisions: evidence, thresholds, hysteresis, restraint."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +12,10 @@ from recsys_mtl.decisions.restraint import held_out
 from recsys_mtl.decisions.signs import below_target
 from recsys_mtl.decisions.thresholds import Threshold, choose_thresholds
 from recsys_mtl.errors import ConfigError, DataError
-from recsys_mtl.spec.feature_spec import SurvivalLabel
 from recsys_mtl.spec.policy_file import load_policy
+from tests.decisions.world import DAY, LABEL
 
-LABEL = SurvivalLabel(
-    name="stop",
-    entry="entry",
-    exit="exit",
-    event="stopped",
-    cause="cause",
-    causes=("cut_out", "wear_out"),
-    horizons=(3, 7),
-)
 SHIPPED = Path(__file__).parents[2] / "policies" / "ad_creatives.yaml"
-DAY = date(2026, 5, 1)
 
 
 def policy(folder, *edits):

@@ -7,19 +7,7 @@ import pytest
 from recsys_mtl.evaluation import job
 from recsys_mtl.evaluation.job import evaluate
 
-from .feed import WORLD, load_feed, make_bundle, make_feed
-
-
-@pytest.fixture(scope="module")
-def feed(tmp_path_factory):
-    root = tmp_path_factory.mktemp("feed") / "data"
-    make_feed(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def bundle(feed, tmp_path_factory):
-    return make_bundle(load_feed(feed, tmp_path_factory.mktemp("home")))
+from .feed import WORLD, load_feed, make_bundle
 
 
 def experts_of(manifest):

@@ -16,21 +16,9 @@ from recsys_mtl.registry.holdout import Contender
 from recsys_mtl.registry.predictions import read_predictions
 from recsys_mtl.spec.pipeline import GateConfig, Margins
 
-from .feed import WORLD, load_feed, make_bundle, make_feed
+from .feed import WORLD, load_feed, make_bundle
 
 DAY = 86_400_000_000
-
-
-@pytest.fixture(scope="module")
-def feed(tmp_path_factory):
-    root = tmp_path_factory.mktemp("feed") / "data"
-    make_feed(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def bundle(feed, tmp_path_factory):
-    return make_bundle(load_feed(feed, tmp_path_factory.mktemp("home")))
 
 
 def files_of(manifest):

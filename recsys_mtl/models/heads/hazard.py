@@ -116,6 +116,11 @@ class TwoGridHead(nn.Module):
         self.logits.start_at(torch.cat([short, long])[None])
 
 
+def daily_hazards(z: Tensor) -> Tensor:
+    """P(stop by cause q on a day of interval j | alive as it begins), float[B, Q, J]."""
+    return torch.cat([torch.zeros_like(z[:, :1]), z], dim=1).softmax(1)[:, 1:]
+
+
 def log_alive(z: Tensor) -> Tensor:
     """Log-probability that a day passes without a stop.
 
