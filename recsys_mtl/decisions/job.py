@@ -18,6 +18,7 @@ from recsys_mtl.artifacts.commit import (
 )
 from recsys_mtl.artifacts.lock import stage_lock
 from recsys_mtl.artifacts.manifest import Manifest, is_published, open_artifact, publish
+from recsys_mtl.artifacts.pointer import write_pointer
 from recsys_mtl.artifacts.runkey import run_key, stage_dir
 from recsys_mtl.artifacts.sealed import canonical, seal, unseal
 from recsys_mtl.decisions.decide import decide
@@ -93,7 +94,7 @@ def publish_decisions(home: Path, pipeline: str, decided: Decided) -> Manifest:
             publish(out, entries, {**meta, "previous": before.sha if before else None})
         manifest = open_artifact(out)
     pointer = {"directory": out.name, "manifest_sha": manifest.sha}
-    atomic_write(_pointer(folder, day), seal(pointer))
+    write_pointer(_pointer(folder, day), seal(pointer))
     return manifest
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_mtl.artifacts.commit import atomic_write, make_dir, read_table, write_table
+from recsys_mtl.artifacts.commit import make_dir, read_table, write_table
 from recsys_mtl.artifacts.lock import stage_lock
 from recsys_mtl.artifacts.manifest import Manifest, is_published, open_artifact, publish
 from recsys_mtl.artifacts.plan import Format, Plan, ShardTask, make_plan, verify_plan
+from recsys_mtl.artifacts.pointer import write_pointer
 from recsys_mtl.artifacts.receipts import Receipt, committed, part_name, write_receipt
 from recsys_mtl.artifacts.runkey import run_key, stage_dir
 from recsys_mtl.artifacts.sealed import canonical
@@ -149,7 +150,7 @@ def point_to(scores: Manifest) -> None:
         "directory": scores.dir.name,
         "manifest_sha": scores.sha,
     }
-    atomic_write(scores.dir.parent / CURRENT, canonical(pointer))
+    write_pointer(scores.dir.parent / CURRENT, canonical(pointer))
 
 
 def _columns(loaded: Loaded, bundle: Bundle) -> tuple[str, ...]:
