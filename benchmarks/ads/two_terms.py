@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.ads.features import Matrices, score_columns
 from benchmarks.ads.measure import EDGES, LandmarkRows, concordance, life_of, risks
+from recsys_mtl.batches.batch import SurvivalTimes
 from recsys_mtl.models.heads.hazard import HazardHead, TwoGridHead, log_alive
 from recsys_mtl.objectives.hazard import (
     daily_hazard_nll,
@@ -27,8 +28,8 @@ from recsys_mtl.objectives.hazard import (
     grid_labels,
     interval_nll,
     marginal_logits,
-    two_term_loss,
 )
+from recsys_mtl.objectives.survival import TwoTermObjective
 from recsys_mtl.simulate.ads_hazards import WEAR_OUT_AGE
 
 SHORT, LONG = (1, 3, 5, 7, 10), (1, 10, 30, 60, 90, 120)
@@ -46,6 +47,13 @@ class _Data:
     def take(self, rows: Tensor) -> "_Data":
         return _Data(self.x[rows], self.exit[rows], self.event[rows])
 
+    @property
+    def times(self) -> SurvivalTimes:
+        """From the first day on."""
+        return SurvivalTimes(
+            torch.ones_like(self.exit), self.exit, self.event, torch.ones(len(self.x))
+        )
+
     def labels(self, edges: Tensor) -> tuple[Tensor, Tensor]:
         # A censored row has lived through its last day.
         return grid_labels(self.exit + (self.event == 0), self.event, edges)
@@ -56,23 +64,21 @@ class _TwoTerms(nn.Module):
 
     def __init__(self, in_dim: int) -> None:
         super().__init__()
-        self.head = TwoGridHead(in_dim, SHORT, LONG, _HIDDEN)
+        self.head = TwoGridHead(in_dim, 1, (SHORT, LONG), _HIDDEN)
+        self.objective = TwoTermObjective(torch.tensor(SHORT), torch.tensor(LONG), 0.5)
 
     def start(self, data: _Data) -> None:
         """At the marginal hazards."""
-        short, long = (_marginal(*data.labels(torch.tensor(e))) for e in (SHORT, LONG))
-        self.head.start_at(short[0], long[0])
+        self.head.start_at(marginal_logits(*self.objective.counts(data.times)).float())
 
     def loss(self, data: _Data) -> Tensor:
         """Mean over rows."""
-        labels = (data.labels(torch.tensor(SHORT)), data.labels(torch.tensor(LONG)))
-        total, count = two_term_loss(self.head(data.x), labels, torch.ones(len(data.x)))
+        total, count = self.objective.loss(self.head(data.x), data.times)
         return total / count
 
     def log_alive_daily(self, x: Tensor) -> Tensor:
         """Log-probability to live through a day of each interval of `EDGES`, float64[B, J]."""
-        short, long = (log_alive(z[:, None].double()) for z in self.head(x))
-        return torch.cat([short, long[:, 1:]], dim=1) / EDGES.diff()
+        return log_alive(self.head.daily(self.head(x)).double())
 
 
 class _OneTerm(nn.Module):

@@ -12,12 +12,18 @@ from recsys_mtl.models.bottoms.concat import ConcatBottom
 from recsys_mtl.models.bottoms.dtrn import DtrnBottom
 from recsys_mtl.models.heads.binary import BinaryHead
 from recsys_mtl.models.heads.chain import chain_log_probs, chained
-from recsys_mtl.models.heads.hazard import HazardHead
+from recsys_mtl.models.heads.hazard import HazardHead, TwoGridHead
 from recsys_mtl.models.interface import Probe
 from recsys_mtl.models.towers import TowerInput, build_tower, pseudo_readers, token_dim
 from recsys_mtl.models.towers.mmoe import MMoE
+from recsys_mtl.spec.feature_spec import SurvivalLabel
 from recsys_mtl.spec.layout import Layout
-from recsys_mtl.spec.model_config import ConcatBottomConfig, ModelConfig
+from recsys_mtl.spec.model_config import (
+    ConcatBottomConfig,
+    HazardConfig,
+    ModelConfig,
+    TwoGridConfig,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Outputs:
     logits: Tensor
     """float32[B, T], in the order of the layout's tasks."""
     hazard: Tensor | None
-    """float32[B, Q, J], of `heads.hazard.HazardHead`; None without a survival label."""
+    """What the hazard head gives, float32[B, Q, J]; None without a survival label."""
 
 
 class DensePart(nn.Module):
@@ -52,11 +58,10 @@ class DensePart(nn.Module):
         # Lists: a dictionary of modules refuses names such as `apply`, which a task may bear.
         self.heads = nn.ModuleList(BinaryHead(self.tower.out_dim, config.head) for _ in tasks)
         self.edges = torch.tensor(config.hazard.edges)
-        """Grid of the hazard head, int64[J + 1] days of age."""
+        """Grid of daily hazards, int64[J + 1] days of age."""
         self.hazard: HazardHead | None = None
         if layout.survival is not None:
-            size = (layout.survival.num_causes, len(config.hazard.edges) - 1)
-            self.hazard = HazardHead(self.tower.out_dim, *size, config.hazard.hidden)
+            self.hazard = _build_hazard(self.tower.out_dim, layout.survival, config.hazard)
 
     def forward(self, embedded: Embedded, probe: Probe | None = None) -> Outputs:
         """Outputs of all heads; a probe sees all gates."""
@@ -87,6 +92,13 @@ def _build_bottom(
         return ConcatBottom(layout, config.bottom, token_dim(config.tower))
     pseudo = pseudo_readers(config.tower, groups)
     return DtrnBottom(layout, config.bottom, (*layout.output_names, *pseudo))
+
+
+def _build_hazard(in_dim: int, label: SurvivalLabel, config: HazardConfig) -> HazardHead:
+    if isinstance(config, TwoGridConfig):
+        grids = (config.short, config.long)
+        return TwoGridHead(in_dim, label.num_causes, grids, config.hidden)
+    return HazardHead(in_dim, label.num_causes, len(config.edges) - 1, config.hidden)
 
 
 class MultiTaskModel(nn.Module):

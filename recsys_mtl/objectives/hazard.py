@@ -113,7 +113,9 @@ def marginal_logits(days_sum: Tensor, events_sum: Tensor, smoothing: float = 0.5
     return torch.log(events_sum + smoothing) - torch.log(alive + 2 * smoothing)
 
 
-def grid_labels(time: Tensor, event: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+def grid_labels(
+    time: Tensor, event: Tensor, edges: Tensor, entry: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Which intervals each row is known to have survived, and in which it stopped.
 
         stopped at t in interval k:  s_j = 1 for j < k,  e_k = 1
@@ -122,13 +124,16 @@ def grid_labels(time: Tensor, event: Tensor, edges: Tensor) -> tuple[Tensor, Ten
 
     The half-interval rule for censored rows is that of Gensheimer and Narasimhan (PeerJ 2019).
     Whoever left before e_0 was never at risk: s = e = 0, and the caller gives the row weight 0
-    (our reading; the paper's grids start at day 1, the first day there is).
+    (our reading; the paper's grids start at day 1, the first day there is). So does an interval
+    that began before a row's entry not count for it: s_j = e_j = 0 where e_j < entry (our reading;
+    the paper knows no late entry, and lets features reach into the first intervals).
 
     Args:
         time: int64[B] or float[B], age in days; for a row that is alive after its last day at
             risk that day + 1, which makes one-day intervals exact.
         event: bool[B] or int64[B], 0 where censored.
         edges: int64[J + 1], rising.
+        entry: int64[B], first day at risk; that of the grid when absent.
 
     Returns:
         s and e, both float32[B, J].
@@ -136,7 +141,11 @@ def grid_labels(time: Tensor, event: Tensor, edges: Tensor) -> tuple[Tensor, Ten
     left, right = edges[:-1], edges[1:]
     t, stopped = time[:, None], (event > 0)[:, None]
     survived = torch.where(stopped, t >= right, 2 * t >= left + right)
-    return survived.float(), (stopped & (left <= t) & (t < right)).float()
+    stopped_in = stopped & (left <= t) & (t < right)
+    if entry is not None:
+        whole = entry[:, None] <= left
+        survived, stopped_in = survived & whole, stopped_in & whole
+    return survived.float(), stopped_in.float()
 
 
 def interval_nll(z: Tensor, survived: Tensor, stopped: Tensor) -> Tensor:

@@ -101,7 +101,9 @@ class Bundle:
                 part = self.model.outputs(batch).hazard
                 assert part is not None
                 parts.append(part)
-        z = torch.cat(parts)
+            head = self.model.dense_part.hazard
+            assert head is not None
+            z = head.daily(torch.cat(parts))
         if not torch.isfinite(z).all():
             message = "hazards are not finite"
             raise IntegrityError(Problem(str(self.dir), message, "Roll back, then retrain."))

@@ -165,13 +165,40 @@ class HeadConfig(Strict):
     dropout: Dropout = 0.0
 
 
-class HazardConfig(Strict):
-    """Daily hazards of a survival label, constant inside intervals of age."""
+Edges = Annotated[tuple[PositiveInt, ...], FromList]
 
-    edges: Annotated[tuple[PositiveInt, ...], FromList] = Field(
+
+class DailyHazardConfig(Strict):
+    """Daily hazards of each cause of a survival label, constant inside intervals of age."""
+
+    kind: Literal["daily"] = "daily"
+    edges: Edges = Field(
         (1, 3, 5, 7, 10, 30, 60, 90, 120), description="ages in days between which it is constant"
     )
     hidden: Widths = Field((32,), description="inner widths")
+
+
+class TwoGridConfig(Strict):
+    """Hazards per interval of one stop on a short and a long grid of age, as two terms of a loss.
+
+    After Kitada et al. (JSAI 2020; arXiv 2204.11588); the value of `short_share` is our reading.
+    """
+
+    kind: Literal["two_grids"] = "two_grids"
+    short: Edges = Field((1, 3, 5, 7, 10), description="edges in days of age")
+    long: Edges = Field(
+        (1, 10, 30, 60, 90, 120), description="edges in days of age; one is the last of `short`"
+    )
+    short_share: float = Field(0.5, ge=0, le=1, description="lambda, weight of the short term")
+    hidden: Widths = Field((32,), description="inner widths, shared by both")
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """The short grid, and the long one from its end on."""
+        return (*self.short, *(edge for edge in self.long if edge > self.short[-1]))
+
+
+HazardConfig = Annotated[DailyHazardConfig | TwoGridConfig, Field(discriminator="kind")]
 
 
 class ModelConfig(Strict):
@@ -187,7 +214,7 @@ class ModelConfig(Strict):
         "end-to-end rates with a hinge against p_child > p_parent; independent: no chain",
     )
     hinge: PositiveFloat = Field(0.6, description="weight of the hinge of a calibrated chain")
-    hazard: HazardConfig = HazardConfig()
+    hazard: HazardConfig = DailyHazardConfig()
     task_groups: dict[Name, Annotated[tuple[Name, ...], FromList]] = Field(
         default_factory=dict, description="categories of tasks, for towers with a hierarchy"
     )

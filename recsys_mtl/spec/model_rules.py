@@ -12,6 +12,7 @@ from recsys_mtl.spec.model_config import (
     MultiTabConfig,
     PLEConfig,
     Routing,
+    TwoGridConfig,
 )
 from recsys_mtl.spec.suggest import did_you_mean
 from recsys_mtl.spec.view import Fault, Values, View
@@ -87,11 +88,20 @@ def there_are_experts(pipeline: View) -> Iterator[Fault]:
 
 
 def hazard_edges_increase(pipeline: View) -> Iterator[Fault]:
-    """P020: a grid has at least one interval, and its edges increase."""
-    edges = list(pipeline.get("model", "hazard", "edges") or (1, 2))
-    if len(edges) < 2 or edges != sorted(set(edges)):
-        text = f"edges {edges} do not increase, or make no interval"
-        yield ("model", "hazard", "edges"), "P020", text, "Give at least two, sorted, each once."
+    """P020: a grid has at least one interval, its edges increase, and two grids meet."""
+    block = pipeline.get("model", "hazard") or {}
+    grids = {name: list(block[name]) for name in ("edges", "short", "long") if block.get(name)}
+    for name, edges in grids.items():
+        if len(edges) < 2 or edges != sorted(set(edges)):
+            text = f"edges {edges} do not increase, or make no interval"
+            yield ("model", "hazard", name), "P020", text, "Give at least two, sorted, each once."
+    if block.get("kind") == "two_grids":
+        defaults = TwoGridConfig()
+        end = (grids.get("short") or defaults.short)[-1]
+        long = grids.get("long") or defaults.long
+        if end not in long[1:-1]:
+            text = f"the short grid ends at day {end}, where the long one {list(long)} has no edge"
+            yield ("model", "hazard"), "P020", text, f"Give `long` an inner edge at {end}."
 
 
 def ranks_fit(pipeline: View) -> Iterator[Fault]:

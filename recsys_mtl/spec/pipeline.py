@@ -153,9 +153,15 @@ class EvaluationConfig(Strict):
 
 
 class Floor(Strict):
-    """What a first champion must reach."""
+    """What a first champion must reach: `auc` on a task, the rest on a survival label."""
 
     auc: float = Field(0.5, ge=0, le=1)
+    gain: float = Field(
+        0.0, ge=0, description="survival: nats per row above hazards that know only the age"
+    )
+    calibration: float = Field(
+        0.25, gt=0, lt=1, description="survival: largest distance of observed / expected from 1"
+    )
 
 
 class Margins(Strict):
@@ -163,10 +169,16 @@ class Margins(Strict):
 
     auc: PositiveFloat | None = None
     ne: PositiveFloat | None = Field(None, description="normalised entropy")
+    nll: PositiveFloat | None = Field(
+        None, description="negative log-likelihood of a survival label, nats per row"
+    )
 
 
 class GateConfig(Strict):
-    """Promotion gate: non-inferiority per task with user-clustered standard errors."""
+    """Promotion gate: non-inferiority per task, with standard errors clustered by user.
+
+    A survival label is clustered by the group of its rows, the campaign.
+    """
 
     alpha: float = Field(0.05, gt=0, lt=0.5)
     power: float = Field(0.9, gt=0, lt=1, description="joint, over all checks of an equal model")
@@ -175,6 +187,8 @@ class GateConfig(Strict):
     floors: dict[Name, Floor] = Field(default_factory=dict)
     min_clusters: int = Field(500, ge=2)
     min_positives: int = Field(200, ge=1)
+    min_campaigns: int = Field(100, ge=2, description="clusters of a survival label")
+    min_stops: int = Field(100, ge=1, description="test rows of a survival label that stopped")
 
 
 class ScoringConfig(Strict):

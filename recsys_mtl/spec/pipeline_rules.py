@@ -1,4 +1,4 @@
-"""Rules of a pipeline file, by itself and against its feature spec (P010 to P016)."""
+"""Rules of a pipeline file, by itself and against its feature spec (P010 to P018)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -7,11 +7,18 @@ from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from recsys_mtl.spec.base import duration_us
+from recsys_mtl.spec.model_config import TwoGridConfig
 from recsys_mtl.spec.model_rules import check_model
+from recsys_mtl.spec.pipeline import CreativesConfig
 from recsys_mtl.spec.suggest import closest, did_you_mean
 from recsys_mtl.spec.view import Fault, Values, View, list_of
 from recsys_mtl.spec.yaml_nodes import Loc
 
+_FITTING: dict[bool, dict[str, tuple[str, ...]]] = {
+    False: {"margins": ("auc", "ne"), "floors": ("auc",)},
+    True: {"margins": ("nll",), "floors": ("gain", "calibration")},
+}
+"""Bounds of the gate by whether the label is one of survival."""
 _SECRETS = {"password", "passwd", "pwd", "secret", "token", "access_key", "api_key", "sig"}
 
 
@@ -53,6 +60,17 @@ class Pair:
         own = [label for _, label in list_of(self.source, (), "labels")]
         return own + ([survival] if isinstance(survival, dict) else [])
 
+    @property
+    def predicted(self) -> list[str]:
+        """Names of the labels that can be read."""
+        return [label["name"] for label in self.labels if "name" in label]
+
+    @property
+    def survival(self) -> str | None:
+        """Name of the survival label."""
+        name: str | None = (self.creatives.get("survival") or {}).get("name")
+        return name
+
 
 def check_pipeline(pipeline: View, spec: View | None) -> list[Fault]:
     """All problems of a pipeline file across fields; without a spec those within the file."""
@@ -68,7 +86,8 @@ def every_margin_has_a_bound(pair: Pair) -> Iterator[Fault]:
     for task, margins in pair.pipeline.named("gate", "margins").items():
         loc: Loc = ("gate", "margins", task)
         if not margins and not pair.pipeline.is_faulty(loc):
-            yield loc, "P013", "no margin is set", "Set `auc`, `ne` or both."
+            fix = "Set `auc` or `ne`, `nll` for a survival label."
+            yield loc, "P013", "no margin is set", fix
         if task in ungated:
             at = ("gate", "ungated", ungated.index(task))
             text = f"task {task!r} has a margin in gate.margins as well"
@@ -168,12 +187,12 @@ def tasks_exist(pair: Pair) -> Iterator[Fault]:
         (("gate", "margins"), pair.pipeline.get("gate", "margins") or {}),
         (("gate", "floors"), pair.pipeline.get("gate", "floors") or {}),
     ]
-    known = [label["name"] for label in pair.labels if "name" in label]
+    known = pair.predicted
     uses = [((*loc, name), name) for loc, names in named for name in names]
     for loc in (("gate", "ungated"), ("scoring", "columns")):
         uses += [((*loc, i), n) for i, n in enumerate(pair.pipeline.get(*loc) or ())]
     for at, name in uses:
-        tasks = known if at[0] == "objectives" else pair.tasks
+        tasks = pair.tasks if at[0] == "scoring" else known
         if name is not None and name not in tasks:
             yield at, "P012", f"unknown task {name!r}{did_you_mean(name, tasks)}", ""
     if all(objectives.get(task, {}).get("weight", 1) == 0 for task in known):
@@ -182,16 +201,54 @@ def tasks_exist(pair: Pair) -> Iterator[Fault]:
 
 
 def every_task_is_gated(pair: Pair) -> Iterator[Fault]:
-    """P013: a task has a margin or is listed as ungated; a misspelt one counts as meant."""
+    """P013: what is predicted has a margin or is listed as ungated; a misspelt one is meant."""
     if pair.tasks is None or pair.pipeline.is_faulty(("gate",)):
         return
     margins = pair.pipeline.get("gate", "margins") or {}
     gated = {*margins, *(pair.pipeline.get("gate", "ungated") or ())}
-    meant = {closest(n, set(pair.tasks) - gated) for n in gated - set(pair.tasks) if n}
-    for task in pair.tasks:
+    tasks = pair.predicted
+    meant = {closest(n, set(tasks) - gated) for n in gated - set(tasks) if n}
+    for task in tasks:
         if task not in gated | meant:
             fix = f"Add gate.margins.{task}, or list it in gate.ungated."
             yield ("gate", "margins"), "P013", f"task {task!r} has no margin", fix
+
+
+def gate_suits_the_labels(pair: Pair) -> Iterator[Fault]:
+    """P018: survival labels are gated by their likelihood, other tasks by AUC and NE."""
+    for task, is_survival in _gated(pair):
+        kinds = "a" if is_survival else "no"
+        for block, fitting in _FITTING[is_survival].items():
+            given = pair.pipeline.named("gate", block).get(task, {})
+            fix = "Use " + " or ".join(f"`{name}`" for name in fitting) + "."
+            for key in given:
+                if key not in fitting:
+                    text = f"task {task!r} is {kinds} survival label"
+                    yield ("gate", block, task, key), "P018", text, fix
+
+
+def campaigns_are_known(pair: Pair) -> Iterator[Fault]:
+    """P018: a survival label is gated with errors clustered by group, where there is one."""
+    survival, keys = pair.survival, pair.creatives.get("keys")
+    if survival in pair.pipeline.named("gate", "margins") and keys and "group" not in keys:
+        text = "rows of a campaign depend on each other, and no column says which those are"
+        fix = f"Add keys.group to source {pair.pipeline.get('creatives', 'source')!r} of the spec."
+        yield ("gate", "margins", survival), "P018", text, fix
+
+
+def survival_counts_have_an_effect(pair: Pair) -> Iterator[Fault]:
+    """P018: counts of campaigns and stops need a survival label."""
+    for key in ("min_campaigns", "min_stops"):
+        if pair.pipeline.get("gate", key) is not None and "creatives" not in pair.pipeline.values:
+            text = "has no effect: the pipeline has no survival label"
+            yield ("gate", key), "P018", text, "Remove it."
+
+
+def _gated(pair: Pair) -> Iterator[tuple[str, bool]]:
+    """Tasks, each with whether it is the survival label."""
+    if pair.tasks is not None:
+        for task in pair.predicted:
+            yield task, task == pair.survival
 
 
 def slices_are_ids(pair: Pair) -> Iterator[Fault]:
@@ -229,8 +286,25 @@ def creatives_fit_the_spec(pair: Pair) -> Iterator[Fault]:
         yield ("creatives", "sides"), "P017", text, "List the side tables that it joins."
 
 
+def two_grids_tell_causes_by_age(pair: Pair) -> Iterator[Fault]:
+    """P017: two grids know one stop, and two causes of it only by whether the short one is over."""
+    hazard = pair.pipeline.get("model", "hazard") or {}
+    survival = pair.creatives.get("survival") or {}
+    causes = list(survival.get("causes") or ())
+    if hazard.get("kind") != "two_grids" or not causes:
+        return
+    end = (hazard.get("short") or TwoGridConfig().short)[-1]
+    age = pair.pipeline.get("creatives", "wear_out_age")
+    age = CreativesConfig.model_fields["wear_out_age"].default if age is None else age
+    if causes != ["cut_out", "wear_out"] or age != end:
+        text = f"ends at day {end}, but causes are {', '.join(causes)}, the second from day {age} on"
+        fix = "Let it end at creatives.wear_out_age with causes [cut_out, wear_out], or name none."
+        yield ("model", "hazard"), "P017", f"the short grid {text}", fix
+
+
 _WITHIN: tuple[Callable[[Pair], Iterator[Fault]], ...] = (
     every_margin_has_a_bound,
+    survival_counts_have_an_effect,
     schedule_can_be_parsed,
     files_hold_no_secrets,
     split_fits_the_window,
@@ -240,6 +314,9 @@ _AGAINST_SPEC: tuple[Callable[[Pair], Iterator[Fault]], ...] = (
     files_match_the_source,
     tasks_exist,
     every_task_is_gated,
+    gate_suits_the_labels,
+    campaigns_are_known,
     slices_are_ids,
     creatives_fit_the_spec,
+    two_grids_tell_causes_by_age,
 )

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from recsys_mtl.batches.batch import Batch, SurvivalTimes
+from recsys_mtl.batches.batch import Batch
 from recsys_mtl.embeddings.shard import shard
 from recsys_mtl.embeddings.state import plain_state, unwrapped
 from recsys_mtl.errors import IntegrityError, Problem
 from recsys_mtl.models.model import Outputs, build_model
-from recsys_mtl.objectives.hazard import daily_hazard_loss, exposures, marginal_logits
+from recsys_mtl.objectives.hazard import marginal_logits
 from recsys_mtl.objectives.losses import counted_rows, task_losses
 from recsys_mtl.objectives.static import combine
+from recsys_mtl.objectives.survival import survival_objective
 from recsys_mtl.spec.layout import Layout
 from recsys_mtl.spec.pipeline import Pipeline
 from recsys_mtl.training.guards import BackwardGuard, has_finite_gradients, has_finite_inputs
@@ -38,6 +39,8 @@ class Learner:
         self.layout = layout
         self._config = pipeline.model
         self._rates = config
+        label, hazard = layout.survival, pipeline.model.hazard
+        self._survival = None if label is None else survival_objective(hazard, label)
         self._weights = torch.tensor([pipeline.objectives.weight(t) for t in layout.output_names])
         self.model = build_model(layout, pipeline.model, config.seed)
         self.tables, self.fused = shard(self.model.embeddings, config.sparse, torch.device("cpu"))
@@ -64,42 +67,29 @@ class Learner:
         losses, present = task_losses(outputs.logits, batch, parents, config.chain, config.hinge)
         if outputs.hazard is None:
             return losses, present
-        loss, total = self._hazard_sums(outputs.hazard, batch.survival)
+        loss = total = outputs.hazard.new_zeros(())
+        if self._survival is not None and batch.survival is not None:
+            loss, total = self._survival.loss(outputs.hazard, batch.survival)
         mean = loss / torch.where(total > 0, total, 1.0)
         return torch.cat([losses, mean[None]]), torch.cat([present, (total > 0)[None]])
 
-    def _hazard_sums(self, z: Tensor, times: SurvivalTimes | None) -> tuple[Tensor, Tensor]:
-        """Weighted sum of the hazard likelihood and sum of the weights; zeros without labels."""
-        if times is None:
-            return z.new_zeros(()), z.new_zeros(())
-        edges = self.model.dense_part.edges
-        days, events = exposures(times.entry, times.exit, times.event, edges, z.shape[1])
-        return daily_hazard_loss(z, days, events, times.weight)
-
     def start_at_marginal(self, batches: Iterable[Batch]) -> None:
         """Set the hazard head's bias to the marginal hazard of labelled rows."""
-        head, edges = self.model.dense_part.hazard, self.model.dense_part.edges
+        head, objective = self.model.dense_part.hazard, self._survival
         assert head is not None
-        days = torch.zeros(head.num_intervals, dtype=torch.float64)
-        events = torch.zeros(head.num_causes, head.num_intervals, dtype=torch.float64)
-        for batch in batches:
-            times = batch.survival
-            if times is not None:
-                at_risk, ended = exposures(
-                    times.entry, times.exit, times.event, edges, head.num_causes
-                )
-                counted = (times.weight > 0)[:, None]
-                days += (at_risk * counted).double().sum(0)
-                events += (ended * counted[:, None]).double().sum(0)
-        head.start_at(marginal_logits(days, events).float())
+        assert objective is not None
+        found = [objective.counts(batch.survival) for batch in batches if batch.survival]
+        at_risk, stops = (torch.stack(parts).sum(0) for parts in zip(*found, strict=True))
+        head.start_at(marginal_logits(at_risk, stops).float())
 
     def rows(self, batch: Batch) -> Tensor:
         """Rows, or weights, that each loss is the mean of, float32[layout.output_names]."""
         rows = counted_rows(batch, self.layout.parents, self._config.chain)
-        if self.layout.survival is None:
+        if self._survival is None:
             return rows
-        weight = batch.labels.new_zeros(1) if batch.survival is None else batch.survival.weight
-        return torch.cat([rows, weight.sum()[None]])
+        times = batch.survival
+        total = rows.new_zeros(()) if times is None else self._survival.total(times)
+        return torch.cat([rows, total[None]])
 
     def step(self, batch: Batch) -> StepResult:
         """One update. A batch that is not finite before backward leaves no trace at all."""

@@ -346,3 +346,14 @@ def test_two_terms_weight_the_whole_likelihood_of_a_creative() -> None:
 
     for plain, heavy in zip(gradients([1, 1, 1]), gradients([2, 1, 2]), strict=True):
         assert_close(heavy, plain * torch.tensor([[2.0], [1.0], [2.0]]))
+
+
+def test_intervals_that_began_before_the_entry_do_not_count() -> None:
+    """Rows enter on day 4: [1, 3) is over and [3, 5) has begun, so only [5, 7) and [7, 10) are."""
+    time, event = torch.tensor([8, 4, 10]), torch.tensor([1, 1, 0])
+    survived, stopped = grid_labels(time, event, SHORT, torch.full((3,), 4))
+    assert survived.tolist() == [[0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 1, 1]]
+    assert stopped.tolist() == [[0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
+    from_start = grid_labels(time, event, SHORT, torch.ones(3, dtype=torch.int64))
+    for found, expected in zip(from_start, grid_labels(time, event, SHORT), strict=True):
+        assert torch.equal(found, expected)

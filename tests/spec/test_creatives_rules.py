@@ -63,6 +63,32 @@ def test_a_broken_block_gives_its_line(tmp_path, edit, line):
 
 
 @pytest.mark.parametrize(
+    ("causes", "short", "age", "is_right"),
+    [
+        ("[cut_out, wear_out]", "[1, 3, 10]", 10, True),
+        ("[cut_out, wear_out]", "[1, 3, 10]", 7, False),
+        ("[cut_out, wear_out]", "[1, 3, 30]", 10, False),
+        ("[wear_out, cut_out]", "[1, 3, 10]", 10, False),
+    ],
+)
+def test_two_grids_tell_two_causes_by_age(tmp_path, causes, short, age, is_right):
+    spec = edited(BOTH, ("event: c,", f"event: c, cause: d, causes: {causes},"))
+    grids = f"  hazard: {{kind: two_grids, short: {short}}}\n"
+    pipeline = edited(
+        WITH,
+        ("model:\n", f"model:\n{grids}"),
+        ("  source: ads\n", f"  source: ads\n  wear_out_age: {age}\n"),
+    )
+    lines = pipeline_lines(tmp_path, pipeline, spec)
+    if is_right:
+        assert lines == []
+    else:
+        assert len(lines) == 1
+        assert "the short grid ends at day" in lines[0]
+        assert lines[0].endswith("or name none. [P017]")
+
+
+@pytest.mark.parametrize(
     ("edit", "text"),
     [
         (

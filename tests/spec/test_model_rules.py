@@ -146,9 +146,25 @@ def test_dtrn_without_sequences_warns(tmp_path):
     assert "only its refinement is used" in warning.message
 
 
-def test_the_grid_of_hazards_increases(tmp_path):
-    edit = model(TOWER, "  hazard: {edges: [1, 5, 5]}\n")
+@pytest.mark.parametrize(
+    ("block", "where", "text"),
+    [
+        (
+            "{kind: daily, edges: [1, 5, 5]}",
+            ".edges",
+            "edges [1, 5, 5] do not increase, or make no interval. "
+            "Give at least two, sorted, each once. [P020]",
+        ),
+        (
+            "{kind: two_grids, short: [1, 3, 8]}",
+            "",
+            "the short grid ends at day 8, where the long one [1, 10, 30, 60, 90, 120] has no "
+            "edge. Give `long` an inner edge at 8. [P020]",
+        ),
+    ],
+)
+def test_the_grids_of_hazards_increase_and_meet(tmp_path, block, where, text):
+    edit = model(TOWER, f"  hazard: {block}\n")
     assert pipeline_lines(tmp_path, edited(PIPELINE, edit)) == [
-        "pipe.yaml:15: model.hazard.edges: edges [1, 5, 5] do not increase, or make no interval. "
-        "Give at least two, sorted, each once. [P020]"
+        f"pipe.yaml:15: model.hazard{where}: {text}"
     ]

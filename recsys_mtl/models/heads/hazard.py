@@ -9,6 +9,11 @@ from torch.nn.functional import pad, softplus
 
 from recsys_mtl.models.layers import mlp
 
+_SMALL = -15.0
+"""Logit below which log(1 + e^z) is e^z to the last digit of float32, or nearly."""
+_NEVER = -80.0
+"""Logit of what does not happen, whose probability float32 still holds."""
+
 
 class HazardHead(nn.Module):
     """z = MLP(f), a logit for each cause of a stop on a day of each interval of age.
@@ -45,6 +50,10 @@ class HazardHead(nn.Module):
             z: Tensor = self.body(f.to(self._last.weight.dtype))
         return z.view(len(z), self.num_causes, self.num_intervals)
 
+    def daily(self, z: Tensor) -> Tensor:
+        """Logits per day, float32[B, Q, J], of what `forward` gives: here the same."""
+        return z
+
     def start_at(self, logits: Tensor) -> None:
         """Set the last bias, the logits of a row about which nothing is known.
 
@@ -68,52 +77,66 @@ class HazardHead(nn.Module):
         return cast(nn.Linear, self.body[-1])
 
 
-class TwoGridHead(nn.Module):
+class TwoGridHead(HazardHead):
     """Hazards of one and the same stop on a short and on a long grid of age.
 
-        u = hidden layers(f),   z_short = u W_S + b_S,   z_long = u W_L + b_L
+        u = hidden layers(f),   z = [u W_S + b_S, u W_L + b_L]
 
-    with h_j = sigmoid(z_j) per interval. Nothing makes the two agree where they overlap.
+    with h_j = sigmoid(z_j) per interval, not per day. Nothing makes the two agree where they
+    overlap: `daily` reads the short grid to its end, and the long one from there on.
 
     Source: grids and terms of Kitada et al. (JSAI 2020; arXiv 2204.11588); that the hidden layers
     are shared is our reading.
 
-    Shapes: [B, D] -> float32[B, J_short] and float32[B, J_long].
+    Shapes: [B, D] -> float32[B, 1, J_short + J_long].
 
     Cost: parameters mlp(D; hidden; J_short + J_long).
 
     Args:
         in_dim: width of f (D).
-        edges_short: J_short + 1 rising ages in days.
-        edges_long: J_long + 1 rising ages in days.
+        num_causes: Q of `daily`, 1 or 2: of two causes the first ends lives before the short grid
+            ends, the second later.
+        grids: edges of both, J_short + 1 and J_long + 1 rising ages in days; the long grid has an
+            edge where the short one ends.
         hidden: widths between f and z.
     """
-
-    edges_short: Tensor
-    edges_long: Tensor
 
     def __init__(
         self,
         in_dim: int,
-        edges_short: Sequence[int],
-        edges_long: Sequence[int],
+        num_causes: int,
+        grids: tuple[Sequence[int], Sequence[int]],
         hidden: Sequence[int],
     ) -> None:
-        super().__init__()
-        # Not persistent: they are configuration, and a checkpoint must not replace it silently.
-        self.register_buffer("edges_short", torch.tensor(edges_short), persistent=False)
-        self.register_buffer("edges_long", torch.tensor(edges_long), persistent=False)
-        self.num_intervals = (len(edges_short) - 1, len(edges_long) - 1)
-        self.logits = HazardHead(in_dim, 1, sum(self.num_intervals), hidden)
+        short, long = grids
+        super().__init__(in_dim, 1, len(short) + len(long) - 2, hidden)
+        self._num_short = len(short) - 1
+        self._of_two_causes = num_causes == 2
+        later = list(long).index(short[-1])
+        self._widths = torch.tensor([*short, *long[later + 1 :]]).diff()
+        self._joined = [
+            *range(self._num_short),
+            *range(self._num_short + later, self.num_intervals),
+        ]
 
-    def forward(self, f: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits float32[B, J_short] and float32[B, J_long]."""
-        short, long = self.logits(f).squeeze(1).split(self.num_intervals, dim=1)
-        return short, long
+    def daily(self, z: Tensor) -> Tensor:
+        """Logits per day, constant inside the intervals of the joined grid, float32[B, Q, J].
 
-    def start_at(self, short: Tensor, long: Tensor) -> None:
-        """Set the last biases to logits float[J_short] and float[J_long]."""
-        self.logits.start_at(torch.cat([short, long])[None])
+            x_j = softplus(z_j) / w_j = -log p_alive of a day,   z_day = log(exp(x_j) - 1)
+
+        To read from, not to train through.
+        """
+        per_interval = z[:, 0, self._joined]
+        x = softplus(per_interval) / self._widths
+        per_day = torch.where(
+            per_interval < _SMALL,
+            per_interval - self._widths.log(),
+            x + torch.log(-torch.expm1(-x)),
+        )[:, None]
+        if not self._of_two_causes:
+            return per_day
+        is_short = torch.arange(per_day.shape[2]) < self._num_short
+        return torch.where(torch.stack([is_short, ~is_short]), per_day, _NEVER)
 
 
 def daily_hazards(z: Tensor) -> Tensor:

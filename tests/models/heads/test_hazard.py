@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 from torch.testing import assert_close
 
 from recsys_mtl.models.heads.hazard import (
     HazardHead,
     TwoGridHead,
     cumulative_incidence,
+    daily_hazards,
     log_alive,
     log_survival,
     restricted_mean,
@@ -142,9 +144,9 @@ def test_parameters(hidden: tuple[int, ...], parameters: int) -> None:
 
 
 def test_parameters_of_two_grids() -> None:
-    head = TwoGridHead(8, SHORT, LONG, (5,))
+    head = TwoGridHead(8, 1, (SHORT, LONG), (5,))
     assert sum(p.numel() for p in head.parameters()) == 8 * 5 + 5 + 5 * 9 + 9
-    assert [z.shape for z in head(torch.randn(4, 8))] == [(4, 4), (4, 5)]
+    assert head(torch.randn(4, 8)).shape == (4, 1, 9)
 
 
 def test_a_new_head_is_about_the_marginal_model() -> None:
@@ -157,29 +159,46 @@ def test_a_new_head_is_about_the_marginal_model() -> None:
     assert 0.01 < spread.abs().max() < 0.4
 
 
-def test_two_grids_start_each_at_its_own() -> None:
-    head = TwoGridHead(3, SHORT, LONG, (2,))
-    short, long = torch.arange(4.0), -torch.arange(5.0)
-    head.start_at(short, long)
-    with torch.no_grad():
-        head.logits.body[-1].weight.zero_()
-    z_short, z_long = head(torch.randn(2, 3))
-    assert_close(z_short, short.expand(2, 4))
-    assert_close(z_long, long.expand(2, 5))
+def two_grid_logits() -> Tensor:
+    """[2, 1, 4 + 5]: logits of intervals, the last row's so small that a softplus is 0."""
+    z = torch.tensor([[-1.0, 0, 2, -3, 9, -2, -1, 0, 1], [-14, -16, -30, -50, 9, -60, -110, 2, 3]])
+    return z[:, None]
+
+
+def test_daily_hazards_of_two_grids_live_through_intervals_as_often() -> None:
+    """S at the ends of intervals: the short grid's to day 10, then the long one's given that."""
+    head, z = TwoGridHead(8, 1, (SHORT, LONG), ()), two_grid_logits()
+    daily = head.daily(z)
+    widths = torch.tensor([2, 2, 2, 3, 20, 30, 30, 30])
+    alive = -softplus(torch.cat([z[..., :4], z[..., 5:]], dim=2)[:, 0].double())
+    assert_close(
+        log_survival(log_alive(daily.double()), widths), alive.cumsum(1), rtol=1e-5, atol=0
+    )
+    assert_close(daily[1, 0, 1:4], torch.tensor([-16.0, -30, -50]) - widths[1:4].log())
+
+
+def test_two_grids_know_causes_by_age() -> None:
+    z = two_grid_logits()
+    one = TwoGridHead(8, 1, (SHORT, LONG), ()).daily(z)
+    two = TwoGridHead(8, 2, (SHORT, LONG), ()).daily(z)
+    assert_close(torch.cat([two[:, 0, :4], two[:, 1, 4:]], dim=1), one[:, 0])
+    wrong = daily_hazards(two)
+    assert torch.cat([wrong[:, 1, :4], wrong[:, 0, 4:]]).max() < 1e-30
+    assert_close(log_alive(two), log_alive(one))
 
 
 def test_two_grids_share_their_hidden_layer() -> None:
-    head = TwoGridHead(3, SHORT, LONG, (2,))
+    head = TwoGridHead(3, 1, (SHORT, LONG), (2,))
     first = next(head.parameters())
-    for z in head(torch.randn(8, 3)):
-        (gradient,) = torch.autograd.grad(z.square().sum(), first, retain_graph=True)
+    z = head(torch.randn(8, 3))
+    for grid in (z[..., :4], z[..., 4:]):
+        (gradient,) = torch.autograd.grad(grid.square().sum(), first, retain_graph=True)
         assert gradient.abs().max() > 0
 
 
-def test_edges_are_no_part_of_a_checkpoint() -> None:
-    head = TwoGridHead(3, SHORT, LONG, ())
-    assert head.edges_long.tolist() == list(LONG)
-    assert not [name for name in head.state_dict() if "edges" in name]
+def test_grids_are_no_part_of_a_checkpoint() -> None:
+    head = TwoGridHead(3, 1, (SHORT, LONG), ())
+    assert set(head.state_dict()) == {"body.0.weight", "body.0.bias"}
 
 
 @pytest.mark.parametrize(
