@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AIRFLOW := .venv-airflow
 AIRFLOW_READY := $(AIRFLOW)/.ready
+ORACLES := .venv-oracles
+ORACLES_READY := $(ORACLES)/.ready
 DOCS := .venv-docs
 DOCS_READY := $(DOCS)/.ready
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test drill lint format docs bench dag-test clean
+.PHONY: setup demo test drill lint format docs bench dag-test oracles clean
 
 setup: $(READY)
 
@@ -51,6 +53,20 @@ $(AIRFLOW_READY): requirements/airflow.txt
 dag-test: $(READY) $(AIRFLOW_READY)
 	$(AIRFLOW)/bin/python tests/dags/run_dag_tests.py
 
+# The packages of .venv by a path file, and on top the libraries that results are compared with. They
+# come first on the path, so that lifelines gets the older pandas it needs.
+SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(ORACLES_READY): $(READY) requirements/oracles.txt
+	$(PYTHON) -m venv $(ORACLES)
+	$(ORACLES)/bin/pip install --quiet --no-deps -r requirements/oracles.txt
+	$(BIN)/python $(SITE) > "$$($(ORACLES)/bin/python $(SITE))/cpu.pth"
+	$(ORACLES)/bin/pip check
+	$(ORACLES)/bin/python -c 'import lifelines, pycox.models, sksurv.metrics'
+	touch $@
+
+oracles: $(ORACLES_READY)
+	OMP_NUM_THREADS=1 $(ORACLES)/bin/python -m pytest -q tests/oracles
+
 $(DOCS_READY): requirements/docs.txt
 	$(PYTHON) -m venv $(DOCS)
 	$(DOCS)/bin/pip install --quiet -r requirements/docs.txt
@@ -64,6 +80,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.ingestion --quick
 	$(BIN)/python -m benchmarks.towers --quick
 	$(BIN)/python -m benchmarks.survival_metrics --quick
+	$(BIN)/python -m benchmarks.hazard_loss --quick
 
 clean:
 	rm -rf out demo site .pytest_cache .mypy_cache .ruff_cache

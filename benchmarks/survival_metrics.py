@@ -4,8 +4,8 @@
 
 Equal: rows, 60 % stops, risks that tell something. Days are exact times without
 ties; intervals are 8. Goals on one core: exact 1e6 < 5 s, bucketed 1e6 < 1 s and
-1e7 < 10 s. lifelines and scikit-survival run on the same rows, at the size they
-can do, where they are installed.
+1e7 < 10 s. lifelines and scikit-survival run on the same rows, at the sizes they
+can do, where they are installed: in `.venv-oracles`, which `make oracles` makes.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.results import interleaved, keep
+from benchmarks.results import interleaved, keep, show
 from recsys_mtl.metrics.clusters import Clusters
 from recsys_mtl.metrics.survival.bootstrap import cluster_bootstrap
 from recsys_mtl.metrics.survival.bucketed import count_pairs_bucketed, count_pairs_td
@@ -27,7 +27,8 @@ from recsys_mtl.metrics.survival.outcomes import Outcomes
 
 NUM_BUCKETS = 8
 GOALS_MS = {"exact 1e6": 5_000.0, "bucketed 1e6": 1_000.0, "bucketed 1e7": 10_000.0}
-PEER_ROWS = {"lifelines": 100_000, "sksurv": 10_000}
+PEERS = {"lifelines": ("1e5", "1e6"), "sksurv": ("1e4",)}
+"""Sizes that a library can do."""
 
 
 def rows_of(num: int) -> tuple[np.ndarray, Outcomes, Outcomes]:
@@ -92,44 +93,63 @@ def bootstrap_case(num: int, replicates: int) -> Callable[[], float]:
     return lambda: once() * 500 / replicates
 
 
-def peer_cases(peer: str) -> dict[str, Callable[[], float]]:
-    """A library and our exact form on the same rows."""
-    risk, days, _ = rows_of(PEER_ROWS[peer])
-    if peer == "lifelines":
-        from lifelines.utils import concordance_index
-
-        def theirs() -> object:
-            return concordance_index(days.time, -risk, days.event)
-    else:
-        from sksurv.metrics import concordance_index_censored
-
-        def theirs() -> object:
-            return concordance_index_censored(days.event, days.time, risk)
-
-    return {"ours": cpu_ms(lambda: count_pairs(risk, days)), peer: cpu_ms(theirs)}
+def peer_cases(peer: str, label: str) -> dict[str, Callable[[], float]]:
+    """A library's C and our exact form on the same rows."""
+    risk, days, _ = rows_of(int(float(label)))
+    work = of_lifelines(risk, days) if peer == "lifelines" else of_sksurv(risk, days)
+    return {
+        f"exact {label}": cpu_ms(lambda: count_pairs(risk, days)),
+        f"{peer} {label}": cpu_ms(work),
+    }
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="1e5 rows only, 3 rounds")
-    quick = parser.parse_args().quick
+def of_lifelines(risk: np.ndarray, days: Outcomes) -> Callable[[], object]:
+    """Its balanced tree, O(n log n)."""
+    from lifelines.utils import concordance_index
+
+    return lambda: concordance_index(days.time, -risk, days.event)
+
+
+def of_sksurv(risk: np.ndarray, days: Outcomes) -> Callable[[], object]:
+    """Its loop over stops, O(n^2)."""
+    from sksurv.metrics import concordance_index_censored
+
+    return lambda: concordance_index_censored(days.event, days.time, risk)
+
+
+def all_cases(quick: bool) -> dict[str, Callable[[], float]]:
+    """Ours, and those of the libraries that are installed."""
     cases = our_cases(100_000, "1e5")
     if not quick:
         cases |= our_cases(1_000_000, "1e6") | large_cases(10_000_000, "1e7")
         cases["500 replicates 1e6"] = bootstrap_case(1_000_000, 10)
+    for peer, labels in PEERS.items():
+        if importlib.util.find_spec(peer) is None:
+            print(f"{peer}: skipped, not installed")
+            continue
+        for label in labels[:1] if quick else labels:
+            cases |= peer_cases(peer, label)
+    return cases
+
+
+def main() -> None:
+    """Measure, print, and keep what was measured in full."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="1e5 rows only; keeps nothing")
+    quick = parser.parse_args().quick
+    cases = all_cases(quick)
     found = interleaved(cases, 3)
-    keep("survival_metrics", "ms", found, base="exact 1e5")
+    exact = {case: f"exact {case.split()[-1]}" for case in cases}
+    base = {case: form for case, form in exact.items() if form in cases}
+    if quick:
+        show("ms", found, base)
+    else:
+        keep("survival_metrics", "ms", found, base)
     for name, goal in GOALS_MS.items():
         if name in found:
             middle = statistics.median(found[name])
             verdict = "met" if middle < goal else "MISSED"
             print(f"{name}: {middle:,.0f} ms, goal {goal:,.0f}: {verdict}")
-    for peer in PEER_ROWS:
-        if importlib.util.find_spec(peer) is None:
-            print(f"{peer}: skipped, not installed")
-            continue
-        keep(f"survival_metrics_{peer}", "ms", interleaved(peer_cases(peer), 3), base="ours")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {peak:.2f} GB, all cases' rows included")
 

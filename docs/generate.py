@@ -5,8 +5,8 @@
 A page marks a generated part, which is not to be edited, with `<!-- generated: WHAT -->` before it
 and `<!-- end -->` after it. WHAT is `options` and the title of a block of the options page,
 `policy` for all options of a policy file, `quality` and a world of `benchmarks.quality`, `survival`
-and data of `benchmarks.survival`, `speed`, `limits` of the expert diagnosis, or `verdicts` of its
-interventions.
+and data of `benchmarks.survival`, `speed` and a benchmark (that of towers if none is named),
+`limits` of the expert diagnosis, or `verdicts` of its interventions.
 """
 
 import json
@@ -73,7 +73,7 @@ def _part(what: str, path: Path) -> str:
         case "survival":
             return survival(name)
         case "speed":
-            return speed()
+            return speed(name or "towers")
         case "limits":
             return limits()
         case "verdicts":
@@ -121,19 +121,23 @@ def survival(data: str) -> str:
     return "\n".join(lines)
 
 
-def speed() -> str:
-    """Training speed of the towers."""
-    record = _record("towers.json")
+def speed(benchmark: str = "towers") -> str:
+    """What a benchmark that keeps ratios measured."""
+    record = _record(f"{benchmark}.json")
     if record is None:
-        return _not_measured("towers.json")
+        return _not_measured(f"{benchmark}.json")
     ratios = {pair.partition(" / ")[0]: (pair, value) for pair, value in record["ratios"].items()}
     lines = [_machine(record), "", "| case | median [least, most] | ratio |", "|---|---|---|"]
     for row in record["rows"]:
-        least, most = row["spread"]
-        value = f"{row['value']:,.0f} [{least:,.0f}, {most:,.0f}] {row['unit']}"
-        pair, ratio = ratios[row["case"]]
-        lines.append(f"| {row['case']} | {value} | {ratio:.2f} ({pair}) |")
+        least, most = (_figure(end) for end in row["spread"])
+        value = f"{_figure(row['value'])} [{least}, {most}] {row['unit']}"
+        pair, ratio = ratios.get(row["case"], ("", 0))
+        lines.append(f"| {row['case']} | {value} | " + (f"{ratio:.2f} ({pair}) |" if pair else "|"))
     return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def limits() -> str:
