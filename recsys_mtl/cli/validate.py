@@ -1,9 +1,14 @@
 """`recsys-mtl validate`."""
 
+from typing import TYPE_CHECKING, Any
+
 from recsys_mtl.cli.options import AsJson, IntervalEnd, Overrides, PipelineFile, Quiet
 from recsys_mtl.cli.output import Result, conclude
 from recsys_mtl.cli.progress import stage_progress
 from recsys_mtl.cli.stages import Job
+
+if TYPE_CHECKING:
+    from recsys_mtl.errors import Problem
 
 
 def command(
@@ -22,11 +27,24 @@ def command(
 
 def _validate(job: Job) -> Result:
     from recsys_mtl.errors import DataError
+    from recsys_mtl.ingest.columns import collecting
     from recsys_mtl.ingest.job import validate
+    from recsys_mtl.ingest.landmarks import validate_landmarks
 
-    with stage_progress("validate", job.quiet) as progress:
-        problems, splits = validate(job.loaded, job.interval_end, progress)
+    checks = {} if job.loaded.is_ad_level else {"splits": validate}
+    if job.loaded.pipeline.creatives is not None:
+        checks["creatives"] = validate_landmarks
+    problems: list[Problem] = []
+    data: dict[str, Any] = {}
+    for name, check in checks.items():
+        with stage_progress("validate", job.quiet) as progress, collecting(problems):
+            found, data[name] = check(job.loaded, job.interval_end, progress)
+            problems += found
     if problems:
         raise DataError(problems)
-    rows = ", ".join(f"{name} {part['rows']:,}" for name, part in splits.items())
-    return Result([f"No problems. Rows: {rows}."], {"splits": splits})
+    lines = [f"No problems. Rows: {_rows(splits)}." for splits in data.values()]
+    return Result(lines, data)
+
+
+def _rows(splits: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {part['rows']:,}" for name, part in splits.items())

@@ -9,18 +9,68 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_mtl.errors import DataError, Problem
-from recsys_mtl.ingest.columns import canonical_ids, collecting, column_of
+from recsys_mtl.ingest.columns import canonical_ids, collecting, column_of, refuse
 
 STATUSES = ("active", "paused", "ended", "budget", "policy")
 """What a creative's campaign lets it do on a day; it may deliver only under the first."""
 COUNTS = ("impressions", "clicks", "conversions")
 STATIC = ("creative", "campaign", "advertiser", "genre")
+REQUIRED = (*STATIC, "day", *COUNTS, "spend", "status")
+AD_GROUP = "ad_group"
+"""Optional, and static as well: what a campaign keeps creatives live in."""
+OPTIONAL = ("stopped", "launched", "planned_end", AD_GROUP)
 UNKNOWN_DAY = -(2**31)
+_POLICY = STATUSES.index("policy")
 
 _EPOCH = date(1970, 1, 1)
-_TypeTest = Callable[[pa.DataType], bool]
 _WHOLE = ("Fill it, or remove such rows at the source.", "D007")
 _COUNT = ("Mend the log.", "D061")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    text = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(text) or pa.types.is_large_string(text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a column may come as, and what it is read as."""
+
+    is_fit: Callable[[pa.DataType], bool]
+    name: str
+    read_as: pa.DataType
+
+
+_DAY = _Kind(pa.types.is_date32, "date32", pa.date32())
+_KINDS = {
+    **dict.fromkeys(("day", "launched", "planned_end"), _DAY),
+    **dict.fromkeys(COUNTS, _Kind(pa.types.is_integer, "an integer", pa.int64())),
+    "spend": _Kind(_is_number, "a number", pa.float64()),
+    "status": _Kind(_is_text, "string", pa.string()),
+    "stopped": _Kind(pa.types.is_boolean, "bool", pa.bool_()),
+}
+
+
+def typed(column: pa.Array, name: str) -> pa.Array:
+    """A column of a log in its one type: ids int64 or string, the others as `read_delivery` says.
+
+    Without any value ids have no type.
+
+    Raises:
+        DataError: D001 if it has another type that does not stand for it.
+    """
+    if name not in _KINDS:
+        ids = canonical_ids(column, name)
+        return ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids
+    kind = _KINDS[name]
+    if kind.is_fit(column.type) or pa.types.is_null(column.type):
+        return column.cast(kind.read_as, safe=False)
+    message = f"has type {column.type}; {kind.name} is expected"
+    raise refuse(name, message, "Convert it at the source.", "D001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +81,7 @@ class Delivery:
     """Of the log, and of its last: 0 and -1 in an empty one."""
     last_day: int
     static: pa.Table
-    """`STATIC` of each creative on its first day in the log, [A]."""
+    """`STATIC`, and `AD_GROUP` if delivered, of each creative on its first day in the log, [A]."""
     first: np.ndarray
     """int64[A + 1]: creative i has the creative-days from first[i] to before first[i + 1]."""
     creative: np.ndarray
@@ -45,7 +95,10 @@ class Delivery:
     amounts: dict[str, np.ndarray]
     """`COUNTS` int64[n] and spend float64[n]."""
     stopped: np.ndarray | None
-    """bool[n], the operator's flag; None when the log has no such column."""
+    """bool[n], the operator's flag; None when the log has no such column.
+
+    Under status `policy` it is that of the policy, which is no operator: false.
+    """
     launched: np.ndarray
     """int64[A], or `UNKNOWN_DAY`."""
     planned_end: np.ndarray
@@ -81,12 +134,13 @@ def read_delivery(log: pa.Table, as_of: date) -> Delivery:
     Args:
         log: creative, campaign, advertiser, genre (integers or strings), day date32, impressions,
             clicks, conversions (integers), spend (a number), status (a string of `STATUSES`);
-            optional: stopped bool, launched date32 (one per creative), planned_end date32.
+            optional: stopped bool, launched date32 (one per creative), planned_end date32,
+            ad_group (integers or strings).
         as_of: last day, inclusive.
 
     Raises:
-        DataError: D001 for columns and types, D007 for a null creative or day, D071 for repeated
-            creative-days, D061 for amounts, D006 for statuses and launches.
+        DataError: D001 for columns and types, D007 for a null creative, day or campaign, D071 for
+            repeated creative-days, D061 for amounts, D006 for statuses and launches.
     """
     reader = _Reader(log)
     reader.keep_until((as_of - _EPOCH).days)
@@ -105,20 +159,22 @@ def read_delivery(log: pa.Table, as_of: date) -> Delivery:
     first = np.append(np.flatnonzero(np.diff(code[order], prepend=-1)), len(order))
     launch = launched[order[first[:-1]]]
     reader.check_launches(launched, launch[code], day, amounts["impressions"] > 0)
-    static = [reader.column(name) for name in STATIC]
+    names = (*STATIC, AD_GROUP) if AD_GROUP in log.column_names else STATIC
+    static = {name: reader.column(name) for name in names}
+    reader.check_known("campaign")
     if reader.problems:
         raise DataError(reader.problems)
     return Delivery(
         first_day=first_day,
         last_day=last_day,
-        static=pa.table(dict(zip(STATIC, static, strict=True))).take(pa.array(order[first[:-1]])),
+        static=pa.table(static).take(pa.array(order[first[:-1]])),
         first=first,
         creative=code[order],
         day=day[order],
         key=key[order],
         status=status[order],
         amounts={name: values[order] for name, values in amounts.items()},
-        stopped=None if stopped is None else stopped[order],
+        stopped=None if stopped is None else (stopped & (status != _POLICY))[order],
         launched=launch,
         planned_end=planned_end[order],
     )
@@ -146,14 +202,15 @@ class _Reader:
             self.rows, self.log = kept, self.log.take(pa.array(kept))
 
     def column(self, name: str) -> pa.Array:
+        """The column as `typed` reads it; nulls when it is absent or has another type."""
         with collecting(self.problems):
-            return column_of(self.log, name)
-        return pa.nulls(self.log.num_rows)
+            return typed(column_of(self.log, name), name)
+        kind = _KINDS[name].read_as if name in _KINDS else pa.null()
+        return pa.nulls(self.log.num_rows, kind)
 
     def days(self, name: str) -> np.ndarray:
         """Days since 1970, int64; null is `UNKNOWN_DAY`."""
-        column = self._typed(name, pa.types.is_date32, "date32")
-        days: np.ndarray = column.cast(pa.int32()).fill_null(UNKNOWN_DAY).to_numpy()
+        days: np.ndarray = self.column(name).cast(pa.int32()).fill_null(UNKNOWN_DAY).to_numpy()
         return days.astype(np.int64)
 
     def optional_days(self, name: str) -> np.ndarray:
@@ -163,11 +220,7 @@ class _Reader:
 
     def codes(self, name: str) -> np.ndarray:
         """Positions of ids by first rows, int64; all different when the column is faulty."""
-        ids = pa.nulls(self.log.num_rows)
-        with collecting(self.problems):
-            ids = canonical_ids(column_of(self.log, name), name)
-        if pa.types.is_dictionary(ids.type):
-            ids = ids.dictionary_decode()
+        ids = self.column(name)
         if ids.null_count:
             self._refuse_where(_null(ids), name, "rows have no id", _WHOLE)
             return np.arange(len(ids))
@@ -175,14 +228,13 @@ class _Reader:
         return codes.astype(np.int64)
 
     def amounts(self) -> dict[str, np.ndarray]:
-        read = {name: self._amount(name, pa.types.is_integer, pa.int64()) for name in COUNTS}
+        read = {name: self._amount(name) for name in COUNTS}
         over = (read["clicks"] > read["impressions"]) & (read["impressions"] >= 0)
         self._refuse_where(over, "clicks", "rows have more clicks than impressions", _COUNT)
-        return read | {"spend": self._amount("spend", _is_number, pa.float64())}
+        return read | {"spend": self._amount("spend")}
 
     def status(self) -> np.ndarray:
-        column = self._typed("status", _is_text, "string").cast(pa.string())
-        index = pc.index_in(column, value_set=pa.array(STATUSES)).fill_null(-1)
+        index = pc.index_in(self.column("status"), value_set=pa.array(STATUSES)).fill_null(-1)
         codes: np.ndarray = index.to_numpy().astype(np.int64)
         message = f"rows have no status of {', '.join(STATUSES)}"
         self._refuse_where(codes < 0, "status", message, ("Map it at the source.", "D006"))
@@ -192,8 +244,8 @@ class _Reader:
         """bool; null is false. None without such a column."""
         if name not in self.log.column_names:
             return None
-        column = self._typed(name, pa.types.is_boolean, "bool").cast(pa.bool_())
-        flags: np.ndarray = column.fill_null(False).to_numpy(zero_copy_only=False)
+        column = self.column(name).fill_null(False)
+        flags: np.ndarray = column.to_numpy(zero_copy_only=False)
         return flags
 
     def check_once(self, key: np.ndarray, order: np.ndarray) -> None:
@@ -201,6 +253,10 @@ class _Reader:
         repeats[order[1:]] = np.diff(key[order]) == 0
         message = "rows repeat a creative's day; a creative has one row per day"
         self._refuse_where(repeats, "day", message, ("Sum them, or keep one.", "D071"))
+
+    def check_known(self, name: str) -> None:
+        message = f"rows have no {name}"
+        self._refuse_where(_null(self.column(name)), name, message, _WHOLE)
 
     def check_launches(
         self, launched: np.ndarray, launch: np.ndarray, day: np.ndarray, delivers: np.ndarray
@@ -212,22 +268,11 @@ class _Reader:
         early = delivers & (day < launched)
         self._refuse_where(early, "launched", "rows deliver before the launch", way_out)
 
-    def _amount(self, name: str, is_fit: _TypeTest, kind: pa.DataType) -> np.ndarray:
-        column = self._typed(name, is_fit, "an amount").cast(kind, safe=False)
-        values: np.ndarray = column.fill_null(-1).to_numpy()
+    def _amount(self, name: str) -> np.ndarray:
+        values: np.ndarray = self.column(name).fill_null(-1).to_numpy()
         message = "rows hold no finite amount from 0 on"
         self._refuse_where(~np.isfinite(values) | (values < 0), name, message, _COUNT)
         return values
-
-    def _typed(self, name: str, is_fit: _TypeTest, wanted: str) -> pa.Array:
-        """The column; nulls of no type when it is absent or has another type."""
-        column = self.column(name)
-        if is_fit(column.type) or pa.types.is_null(column.type):
-            return column
-        message = f"has type {column.type}; {wanted} is expected"
-        fix = "Convert it at the source."
-        self.problems.append(Problem(f"column {name!r}", message, fix, "D001"))
-        return pa.nulls(len(column))
 
     def _refuse_where(
         self, bad: np.ndarray, column: str, message: str, way_out: tuple[str, str]
@@ -243,12 +288,3 @@ class _Reader:
 def _null(array: pa.Array) -> np.ndarray:
     flags: np.ndarray = array.is_null().to_numpy(zero_copy_only=False)
     return flags
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    text = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(text) or pa.types.is_large_string(text))

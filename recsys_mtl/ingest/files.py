@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -67,7 +68,9 @@ def resolve_files(
     """
     data = loaded.pipeline.data
     root = Path(data.root).absolute()
-    _check_paths(loaded, rows or data.rows)
+    rows = rows or data.rows
+    assert rows is not None, "ad-level rows are read from the landmarks artifact"
+    check_paths(loaded, (rows, *data.sides.values(), *data.events.values()))
     end = None if interval_end is None else parse_end(interval_end, data.utc_offset)
     if days is None and data.window is not None:
         days = duration_us(data.window) // DAY_US
@@ -75,7 +78,7 @@ def resolve_files(
     row_files: tuple[Path, ...] = ()
     interval: Interval | None = None
     with collecting(problems):
-        row_files, interval = _rows(root, rows or data.rows, end, days, data.utc_offset)
+        row_files, interval = _rows(root, rows, end, days, data.utc_offset)
     last = end or (None if interval is None else local_day(interval.end_us, data.utc_offset))
     sides, events = {}, {}
     for name, files in data.sides.items():
@@ -86,19 +89,21 @@ def resolve_files(
             events[name] = find_files(root, files, last)
     if problems:
         raise DataError(problems)
-    return SourceFiles(
-        root, row_files, (rows or data.rows).format, sides, events, _formats(data)
-    ), interval
+    return SourceFiles(root, row_files, rows.format, sides, events, _formats(data)), interval
 
 
 def _formats(data: DataConfig) -> dict[str, str]:
     return {name: files.format for name, files in {**data.sides, **data.events}.items()}
 
 
-def _check_paths(loaded: Loaded, rows: FileSet) -> None:
-    data = loaded.pipeline.data
+def check_paths(loaded: Loaded, sets: Iterable[FileSet]) -> None:
+    """Refuse paths that leave `data.root`.
+
+    Raises:
+        ConfigError: naming all.
+    """
     problems = []
-    for files in (rows, *data.sides.values(), *data.events.values()):
+    for files in sets:
         path = PurePosixPath(files.path)
         if path.is_absolute() or ".." in path.parts:
             text = f"path {files.path!r} is not below data.root; a relative path was expected"
@@ -125,13 +130,8 @@ def _rows(
             f"{root / files.path}: no partition from {start} until before {end}; "
             f"there are {min(partitions)} to {max(partitions)}"
         )
-    wanted = [start + timedelta(days=i) for i in range((end - start).days)]
-    gaps = [day for day in wanted if day not in partitions]
-    if gaps:
-        listed = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
-        message = f"{len(gaps)} of {len(wanted)} days of the window are missing: {listed}"
-        fix = "Deliver them, or choose another --interval-end or data.window."
-        raise DataError(Problem(str(root / files.path), message, fix, "D042"))
+    fix = "Deliver them, or choose another --interval-end or data.window."
+    _check_complete(root / files.path, partitions, (start, end), ("the window", fix))
     interval = Interval(day_start_us(start, utc_offset), day_start_us(end, utc_offset))
     return tuple(path for day in inside for path in partitions[day]), interval
 
@@ -175,16 +175,38 @@ def _glob(root: Path, pattern: str) -> list[Path]:
     return sorted(p for p in found if p.is_file() and not p.name.startswith("."))
 
 
-def newest_day(root: Path, files: FileSet) -> date:
-    """Day of a set's newest daily partition.
+def daily_log(root: Path, files: FileSet, end: date | None) -> dict[date, list[Path]]:
+    """Files of a log by day, from its first day until before `end`, or its newest day.
 
     Raises:
-        DataError: if it has none.
+        DataError: if there are none at all, or a day is missing.
+        NothingToDoError: if all are of later days.
     """
     partitions = _partitions(root, files)
     if not partitions:
         raise DataError(_absent(root, files))
-    return max(partitions)
+    days = [day for day in sorted(partitions) if end is None or day < end]
+    if not days:
+        raise NothingToDoError(
+            f"{root / files.path}: nothing before {end}; the log begins on {min(partitions)}"
+        )
+    fix = "Deliver them; a day on which nothing happened is a file without rows."
+    span = (days[0], end or days[-1] + timedelta(days=1))
+    _check_complete(root / files.path, partitions, span, ("the log", fix))
+    return {day: partitions[day] for day in days}
+
+
+def _check_complete(
+    path: Path, days: Container[date], span: tuple[date, date], words: tuple[str, str]
+) -> None:
+    """Refuse a hole in [first, after): D042. `words` say of what, and the way out."""
+    (first, after), (whole, fix) = span, words
+    wanted = [first + timedelta(days=i) for i in range((after - first).days)]
+    gaps = [day for day in wanted if day not in days]
+    if gaps:
+        listed = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
+        message = f"{len(gaps)} of {len(wanted)} days of {whole} are missing: {listed}"
+        raise DataError(Problem(str(path), message, fix, "D042"))
 
 
 def find_files(root: Path, files: FileSet, end: date | None) -> tuple[Path, ...]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys_mtl.ingest.delivery import COUNTS, STATIC, UNKNOWN_DAY, Delivery
+from recsys_mtl.ingest.delivery import COUNTS, UNKNOWN_DAY, Delivery
 
 _HISTORIES = {"daily_impressions": "impressions", "daily_clicks": "clicks"}
 
@@ -29,7 +29,7 @@ def features_before(
         of the log: 0 for none, else 1 + floor(log2 n).
     """
     static = delivery.static.take(pa.array(creative))
-    columns = {name: static[name].combine_chunks() for name in STATIC}
+    columns = {name: static[name].combine_chunks() for name in static.column_names}
     begin, end = delivery.search(creative, start), delivery.search(creative, day)
     plan = delivery.planned_end[np.maximum(end - 1, delivery.first[creative])]
     age = np.where(plan == UNKNOWN_DAY, 0, plan - start + 1)

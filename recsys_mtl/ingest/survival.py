@@ -41,12 +41,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_mtl.ingest.columns import refuse
-from recsys_mtl.ingest.delivery import COUNTS, STATIC, UNKNOWN_DAY, Delivery, read_delivery
+from recsys_mtl.ingest.delivery import (
+    AD_GROUP,
+    COUNTS,
+    STATIC,
+    UNKNOWN_DAY,
+    Delivery,
+    read_delivery,
+)
 from recsys_mtl.ingest.landmark_features import features_before
+from recsys_mtl.spec.creatives_rules import CAUSES
 
 StopSource = Literal["flag", "silence", "either"]
 
-CAUSES = ("cut_out", "wear_out")
 CENSORED_BY = ("pause", "campaign_end", "budget", "policy", "horizon", "log_end")
 """The first four belong to the statuses of a log other than active, in their order."""
 COLUMNS = (
@@ -82,8 +89,9 @@ class LandmarkRows:
 
     table: pa.Table
     counts: dict[str, int]
-    """Of creatives: `creatives`, and of these `never_delivered`, `unknown_start` (left out) and
-    `resumed_after_stop` (delivered after what counts as their stop).
+    """Of creatives: `creatives`, and of these `never_delivered`, `unknown_start` (left out),
+    `resumed_after_stop` (delivered after what counts as their stop) and `flagged_too_early` (a stop
+    before the first delivery, which is no stop).
     Of the other creatives at each landmark: `stopped.<cause>` and `censored.<by>` sum to `rows`,
     `absent.stopped` and `absent.<by>` were over before their entry. Of the rows: `late_entry`, and
     `cut_history` (days before the landmark are older than the log).
@@ -91,7 +99,7 @@ class LandmarkRows:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lives:
+class Lives:
     """m creatives with known start, int64[m] each; days since 1970."""
 
     creative: np.ndarray
@@ -101,7 +109,9 @@ class _Lives:
     seen: np.ndarray
     """First delivery in the log."""
     stop: np.ndarray
-    """Last day of life, or `_NEVER`."""
+    """Last day of life, or 2^40."""
+    told: np.ndarray
+    """First day at whose end it could be told that there is a stop, or 2^40."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +152,8 @@ def landmark_rows(log: pa.Table, rules: LandmarkRules, as_of: date) -> LandmarkR
         day date32 and time timestamp[us, UTC] of the landmark; landmark, entry, exit, planned_end
         (null: unknown) int32 in days of age; stopped int8; cause, censored_by string or null;
         impressions, clicks, conversions int64 and spend double, summed before the landmark;
-        daily_impressions, daily_clicks list<int8>, oldest first: 0 for none, 1 + floor(log2 n).
+        daily_impressions, daily_clicks list<int8>, oldest first: 0 for none, 1 + floor(log2 n);
+        ad_group as in the log, if it has that.
 
     Raises:
         DataError: as `delivery.check_log`, or D001 when flags are to be read and there are none.
@@ -155,7 +166,7 @@ def landmark_rows(log: pa.Table, rules: LandmarkRules, as_of: date) -> LandmarkR
             "Deliver the operators' stops, or tell stops by silence.",
             "D001",
         )
-    lives, counts = _lives(delivery, rules)
+    lives, counts = lives_of(delivery, rules)
     candidates = _follow(delivery, lives, rules)
     is_row = candidates.exit >= candidates.entry
     counts.update(_absences(candidates.where(~is_row)))
@@ -169,7 +180,7 @@ def landmark_rows(log: pa.Table, rules: LandmarkRules, as_of: date) -> LandmarkR
     return LandmarkRows(table.sort_by(order), dict(sorted(counts.items())))
 
 
-def _lives(delivery: Delivery, rules: LandmarkRules) -> tuple[_Lives, Counter[str]]:
+def lives_of(delivery: Delivery, rules: LandmarkRules) -> tuple[Lives, Counter[str]]:
     """Creatives that delivered and whose start is known, and the counts of all creatives."""
     shown = np.flatnonzero(delivery.amounts["impressions"] > 0)
     at = np.searchsorted(shown, delivery.first)
@@ -180,7 +191,8 @@ def _lives(delivery: Delivery, rules: LandmarkRules) -> tuple[_Lives, Counter[st
     launched = delivery.launched
     known = in_sight | (launched != UNKNOWN_DAY)
     before = (launched != UNKNOWN_DAY) & (launched < delivery.first_day)
-    stop = _stops(delivery, seen, rules)
+    stop, told = _stops(delivery, seen, rules)
+    early = _flagged_before(delivery, seen, rules)
     newest = np.full(len(delivered), -_NEVER)
     newest[delivered] = delivery.day[shown[at[1:][delivered] - 1]]
     kept = np.flatnonzero(delivered & known)
@@ -189,27 +201,41 @@ def _lives(delivery: Delivery, rules: LandmarkRules) -> tuple[_Lives, Counter[st
         never_delivered=int((~delivered).sum()),
         unknown_start=int((delivered & ~known).sum()),
         resumed_after_stop=int((newest > stop)[kept].sum()),
+        flagged_too_early=int(early[kept].sum()),
         days_without_rows=delivery.last_day - delivery.first_day + 1 - len(np.unique(delivery.day)),
     )
     start = np.where(before, launched, seen)
-    return _Lives(kept, start[kept], seen[kept], stop[kept]), counts
+    return Lives(kept, start[kept], seen[kept], stop[kept], told[kept]), counts
 
 
-def _stops(delivery: Delivery, seen: np.ndarray, rules: LandmarkRules) -> np.ndarray:
-    """Day of each creative's stop in the log, `_NEVER` without one, int64[A]."""
-    stop = np.full(len(seen), _NEVER)
+def _stops(
+    delivery: Delivery, seen: np.ndarray, rules: LandmarkRules
+) -> tuple[np.ndarray, np.ndarray]:
+    """`stop` and `told` of each creative in the log, int64[A] each."""
+    stop, told = np.full((2, len(seen)), _NEVER)
     if rules.stop_source != "silence" and delivery.stopped is not None:
         creative = delivery.creative
         flagged = np.flatnonzero(delivery.stopped & (delivery.day >= seen[creative]))
         np.minimum.at(stop, creative[flagged], delivery.day[flagged])
+        told = stop.copy()
     if rules.stop_source != "flag":
-        creative, day = _silences(delivery, rules.silent_days)
+        creative, day, proved = _silences(delivery, rules.silent_days)
         np.minimum.at(stop, creative, day)
-    return stop
+        np.minimum.at(told, creative, proved)
+    return stop, told
 
 
-def _silences(delivery: Delivery, silent_days: int) -> tuple[np.ndarray, np.ndarray]:
-    """Creatives and their last delivered days before silences that are long enough."""
+def _flagged_before(delivery: Delivery, seen: np.ndarray, rules: LandmarkRules) -> np.ndarray:
+    """Whether a flag that would count came before the first delivery, bool[A]."""
+    early = np.zeros(len(seen), bool)
+    if rules.stop_source != "silence" and delivery.stopped is not None:
+        creative = delivery.creative
+        early[creative[delivery.stopped & (delivery.day < seen[creative])]] = True
+    return early
+
+
+def _silences(delivery: Delivery, silent_days: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Creatives, last delivered days before silences that are long enough, and when they were."""
     day, first = delivery.day, delivery.first
     shows, active = delivery.amounts["impressions"] > 0, delivery.status == 0
     is_first = np.zeros(len(day) + 1, bool)
@@ -226,10 +252,11 @@ def _silences(delivery: Delivery, silent_days: int) -> tuple[np.ndarray, np.ndar
     delivered = np.maximum.accumulate(np.where(shows, np.arange(len(day)), -1))
     creative = delivery.creative[run]
     proves = active[run] & (silent >= silent_days) & (delivered[run] >= first[creative])
-    return creative[proves], day[delivered[run[proves]]]
+    long_enough = day[run] + shows[run] + silent_days - 1
+    return creative[proves], day[delivered[run[proves]]], long_enough[proves]
 
 
-def _follow(delivery: Delivery, lives: _Lives, rules: LandmarkRules) -> _Rows:
+def _follow(delivery: Delivery, lives: Lives, rules: LandmarkRules) -> _Rows:
     """Every creative at every landmark; where exit < entry there is no row."""
     marks = len(rules.landmarks)
     creative, start, seen, stop = (
@@ -303,4 +330,6 @@ def _table(delivery: Delivery, rows: _Rows, rules: LandmarkRules) -> pa.Table:
         "cause": pa.array(CAUSES).take(pa.array(cause, mask=~rows.is_stopped)),
         "censored_by": pa.array(CENSORED_BY).take(pa.array(rows.censored_by, mask=rows.is_stopped)),
     }
-    return pa.table({name: (labels | features)[name] for name in COLUMNS})
+    columns = labels | features
+    optional = [AD_GROUP] if AD_GROUP in features else []
+    return pa.table({name: columns[name] for name in (*COLUMNS, *optional)})

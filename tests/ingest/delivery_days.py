@@ -19,6 +19,8 @@ LETTERS = {
     "e": ("ended", False, False),
     "b": ("budget", False, False),
     "x": ("policy", False, False),
+    "X": ("policy", False, True),
+    "Y": ("policy", True, True),
 }
 REASON = {"paused": "pause", "ended": "campaign_end", "budget": "budget", "policy": "policy"}
 SCHEMA = pa.schema(
@@ -81,6 +83,8 @@ def log_of(texts, launched=None, salt=lambda day: 0) -> pa.Table:
 def loop_rows(log: pa.Table, rules, as_of: date) -> tuple[list[dict], dict[str, int]]:
     """The rows and the counts of creatives and rows, one day at a time."""
     lines = [line for line in log.to_pylist() if line["day"] <= as_of]
+    for line in lines:
+        line["stopped"] = line["stopped"] and line["status"] != "policy"
     days = [line["day"] for line in lines]
     rows, counts = [], Counter()
     for creative in {line["creative"] for line in lines}:
@@ -96,6 +100,10 @@ def loop_rows(log: pa.Table, rules, as_of: date) -> tuple[list[dict], dict[str, 
             continue
         start = launched if launched is not None and launched < min(days) else seen
         stop = _stop(own, seen, max(days), rules)
+        flagged = rules.stop_source != "silence" and any(
+            day < seen and own[day]["stopped"] for day in own
+        )
+        counts["flagged_too_early"] += flagged
         counts["resumed_after_stop"] += stop is not None and any(
             day > stop and own[day]["impressions"] for day in own
         )

@@ -30,8 +30,8 @@ def random_log(seed):
     texts, launched = [], []
     for _ in range(8):
         head = draw.choice(["", ".", "...", "0", "p", "f", ".00p"])
-        text = head + "".join(draw.choices("d.0pPebxgfF", [20, 6, 3, *[1] * 8], k=14))
-        delivered = [day for day, letter in enumerate(text, 1) if letter in "dPF"]
+        text = head + "".join(draw.choices("d.0pPebxXYgfF", [20, 6, 3, *[1] * 10], k=14))
+        delivered = [day for day, letter in enumerate(text, 1) if letter in "dPFY"]
         launch = draw.choice([None, -4, 1, 3])
         texts.append(text)
         launched.append(launch if launch is None else min([launch, *delivered]))
@@ -76,6 +76,8 @@ def follow(text, landmark=1, length=20, **rules):
         (".dde", (1, 2, "campaign_end")),
         (".ddb", (1, 2, "budget")),
         (".ddx", (1, 2, "policy")),
+        (".ddX", (1, 2, "policy")),
+        (".ddY", (1, 3, "policy")),
         (".dd.FFdddd", (1, 4, "cut_out")),
         (".ddgdd", (1, 3, "cut_out")),
         (".ddpgdd", (1, 2, "pause")),
@@ -255,6 +257,7 @@ def test_days_without_any_row_are_counted():
         "creatives": 1,
         "cut_history": 0,
         "days_without_rows": 3,
+        "flagged_too_early": 0,
         "late_entry": 0,
         "never_delivered": 0,
         "resumed_after_stop": 0,
@@ -317,3 +320,15 @@ def test_exposure_from_entry_recovers_a_known_hazard_and_exposure_from_birth_doe
     error = np.sqrt(0.1 * 0.9 / days)
     assert abs(stops / days - 0.1) < 3 * error
     assert stops / exit_.sum() < 0.1 - 6 * error
+
+
+def test_an_ad_group_comes_along_where_the_log_tells_it():
+    """It is that of the creative's first row; null is nobody's."""
+    log = log_of(["ddd", ".dd"], [1, None])
+    assert "ad_group" not in landmark_rows(log, LandmarkRules(), on(3)).table.column_names
+    groups = {0: ["a", "b", "b"], 1: [None, "c"]}
+    column = [groups[row["creative"]].pop(0) for row in log.to_pylist()]
+    told = log.append_column("ad_group", pa.array(column, pa.string()))
+    table = landmark_rows(told, LandmarkRules((1, 3), stop_source="flag"), on(3)).table
+    rows = [(row["row_id"], row["ad_group"]) for row in table.to_pylist()]
+    assert rows == [("0@1", "a"), ("1@1", None), ("0@3", "a")]

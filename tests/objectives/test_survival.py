@@ -42,11 +42,6 @@ def logits(config: HazardConfig, rows: int) -> Tensor:
     return torch.randn(shape, generator=draw, dtype=torch.float64)
 
 
-def take(times: SurvivalTimes, rows: slice) -> SurvivalTimes:
-    parts = (times.entry, times.exit, times.event, times.weight)
-    return SurvivalTimes(*(part[rows] for part in parts))
-
-
 def fitted(objective: SurvivalObjective, z: Tensor, times: SurvivalTimes) -> Tensor:
     """Logits, the same for all rows, with the lowest loss."""
     z = z.clone().requires_grad_()
@@ -76,23 +71,6 @@ def test_the_paper_s_reference_value() -> None:
     for share, expected in ((0.5, 0.6941), (0.3, 0.7251)):
         total, count = survival_objective(TwoGridConfig(short_share=share), LABEL).loss(z, times)
         assert_close(total / count, torch.tensor(expected), atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("config", [DAILY, PAPER])
-def test_sums_do_not_depend_on_how_rows_are_spread(config: HazardConfig) -> None:
-    """Over 1, 2 or 3 ranks of unequal size: the mean, and its gradient."""
-    objective, times, z = survival_objective(config, LABEL), random_times(101), logits(config, 101)
-    found = []
-    for bounds in ([0, 101], [0, 7, 101], [0, 50, 60, 101]):
-        free = z.clone().requires_grad_()
-        slices = [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
-        parts = [objective.loss(free[rows], take(times, rows)) for rows in slices]
-        mean = sum(total for total, _ in parts) / sum(count for _, count in parts)
-        (gradient,) = torch.autograd.grad(mean, free)
-        found.append((mean.detach(), gradient))
-    for mean, gradient in found[1:]:
-        assert_close(mean, found[0][0], rtol=1e-12, atol=0)
-        assert_close(gradient, found[0][1], rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize("config", [DAILY, PAPER])
