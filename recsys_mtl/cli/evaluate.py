@@ -46,24 +46,26 @@ def survival_lines(job: Job) -> list[str]:
     if job.loaded.pipeline.creatives is None:
         return []
     found = read_json(job.survival_evaluated, "survival.json")
-    cells = found["observed_over_expected"]
-    observed, expected = (sum(c[k] for c in cells) for k in ("observed", "expected"))
-    rows = [
-        [age, f"{c['n']:,}", f"{c['n_pos']:,}", _number(c["value"]), _interval(c)]
-        for age, c in found["concordance"].items()
-    ]
+    figures, brier = found["subsets"]["all"], found["brier"]["integrated"]
+    ratio = figures["observed_over_expected"]
+    spans = [f"{span} {_with_interval(c['harrell'])}" for span, c in figures["c"].items()]
+    days, model, marginal = (brier[k] for k in ("days", "model", "kaplan_meier"))
     return [
-        "",
-        f"{job.loaded.layout.output_names[-1]}: {found['rows']:,} rows, {found['stops']:,} stops, "
-        f"{expected:.1f} expected (observed over expected {observed / max(expected, 1e-9):.3f}), "
+        *([""] if job.loaded.layout.tasks else []),
+        f"{found['label']}: {found['rows']:,} rows, {found['stops']:,} stops, "
+        f"{figures['expected']:,.1f} expected (observed over expected {_with_interval(ratio)}), "
         f"{found['nll']['value']:.4f} nats per row",
-        *table(["from age", "rows", "stops", "C", "95 % interval"], rows),
+        f"C: {', '.join(spans)}",
+        f"Brier score, mean of days 1 to {days}: {_number(model['value'])}, "
+        f"Kaplan-Meier {_number(marginal['value'])}",
     ]
 
 
 def tasks_table(job: Job) -> list[str]:
     """One row per task: rows, AUC with its 95 % interval, oracle AUC where known, calibration."""
     tasks = read_json(job.evaluated, "metrics.json")["tasks"]
+    if not tasks:
+        return []
     oracle: dict[str, Any] = {}
     if (job.evaluated.dir / "oracle.json").exists():
         oracle = read_json(job.evaluated, "oracle.json")
@@ -84,8 +86,14 @@ def _number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _interval(estimate: dict[str, Any]) -> str:
+def _with_interval(estimate: dict[str, Any]) -> str:
+    if estimate["value"] is None:
+        return f"- ({estimate['reason']})"
+    return f"{_number(estimate['value'], 3)} [{_interval(estimate, 3)}]"
+
+
+def _interval(estimate: dict[str, Any], digits: int = 4) -> str:
     value, se = estimate["value"], estimate["se"]
     if value is None or se is None:
         return str(estimate.get("reason") or "-")
-    return f"{value - _Z95 * se:.4f} to {value + _Z95 * se:.4f}"
+    return f"{value - _Z95 * se:.{digits}f} to {value + _Z95 * se:.{digits}f}"

@@ -40,6 +40,8 @@ def write_report(job: Job, first_champion: bool) -> Path:
         read_json(evaluation, name) if (evaluation.dir / name).exists() else {}
         for name in ("oracle.json", "experts.json")
     )
+    has_survival = job.loaded.pipeline.creatives is not None
+    survival = read_json(job.survival_evaluated, "survival.json") if has_survival else {}
     decision = None if job.candidate_is_champion else job.decide(first_champion)[0].as_json()
     meta = evaluation.meta
     lineage = {k: str(meta[k]) for k in ("bundle_sha", "input_fp", "data_fp", "holdout_fp")}
@@ -58,6 +60,7 @@ def write_report(job: Job, first_champion: bool) -> Path:
             warnings=[str(problem) for problem in job.loaded.warnings],
             oracle=oracle,
             experts=experts,
+            survival=survival,
         )
     )
     folder = make_dir(job.loaded.home / job.loaded.pipeline.name / "reports")

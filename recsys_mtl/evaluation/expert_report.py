@@ -12,7 +12,7 @@ from recsys_mtl.evaluation.outcomes import end_to_end_labels
 from recsys_mtl.metrics.clusters import Clusters
 from recsys_mtl.models.experts import ExpertSums
 from recsys_mtl.models.interface import Probe
-from recsys_mtl.registry.bundle import GOLDEN, Bundle
+from recsys_mtl.registry.bundle import Bundle
 from recsys_mtl.spec.layout import GROUP
 
 EXPERT_ROWS = 20_000
@@ -22,7 +22,7 @@ EXPERT_ROWS = 20_000
 def has_gates(bundle: Bundle) -> bool:
     """Whether the bundle's tower mixes anything that a probe sees."""
     sums = ExpertSums()
-    bundle.predict(bundle.encode(read_table(bundle.dir / GOLDEN)), sums)
+    bundle.predict(bundle.encode(read_table(bundle.golden)), sums)
     return bool(sums.gates)
 
 

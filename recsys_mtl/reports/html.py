@@ -8,6 +8,7 @@ from typing import Any
 from recsys_mtl.reports.charts import calibration_chart, training_chart
 from recsys_mtl.reports.experts import experts_section
 from recsys_mtl.reports.page import banner, page
+from recsys_mtl.reports.survival import survival_section
 from recsys_mtl.reports.tables import table
 
 _Z95 = 1.959964
@@ -45,6 +46,8 @@ class ReportInput:
     """Task to {oracle_auc, expected_auc, regret, calibration}, in simulated worlds."""
     experts: Mapping[str, Any] = field(default_factory=dict)
     """`experts.json`; empty for towers without gates."""
+    survival: Mapping[str, Any] = field(default_factory=dict)
+    """`survival.json`; empty without a survival label."""
     warnings: Sequence[str] = ()
     """What the files make one think twice about."""
 
@@ -55,12 +58,11 @@ def render_report(report: ReportInput) -> str:
         f"<h1>{escape(report.title)}</h1><p>Holdout: {escape(report.window)}</p>",
         _banner(report.decision),
         *(f"<p>Warning: {escape(text)}</p>" for text in report.warnings),
-        "<h2>Tasks</h2>",
         _tasks_table(report),
         _oracle_table(report.oracle),
         _checks_table(report.decision),
-        "<h2>Calibration</h2>",
-        f'<div class="figure">{calibration_chart(report.calibration)}</div>',
+        _calibration_figure(report),
+        survival_section(report.survival),
         "<h2>Training</h2>",
         f'<div class="figure">{_training_figure(report.history)}</div>',
         experts_section(report.experts),
@@ -95,6 +97,8 @@ def _interval(estimate: Mapping[str, Any], digits: int = 4) -> str:
 
 
 def _tasks_table(report: ReportInput) -> str:
+    if not report.metrics:
+        return ""
     names = list(dict.fromkeys(m for task in report.metrics.values() for m in task))
     rows = []
     for task, metrics in report.metrics.items():
@@ -104,7 +108,15 @@ def _tasks_table(report: ReportInput) -> str:
             [task, *counts, *(_interval(metrics[m]) if m in metrics else "-" for m in names)]
         )
     note = "<p>Brackets are 95 % intervals; rows of one user are treated as dependent.</p>"
-    return table(["task", "rows", "positives", "users", *names], rows) + note
+    header = ["task", "rows", "positives", "users", *names]
+    return f"<h2>Tasks</h2>{table(header, rows)}{note}"
+
+
+def _calibration_figure(report: ReportInput) -> str:
+    if not report.metrics:
+        return ""
+    chart = calibration_chart(report.calibration)
+    return f'<h2>Calibration</h2><div class="figure">{chart}</div>'
 
 
 def _oracle_table(oracle: Mapping[str, Mapping[str, float]]) -> str:

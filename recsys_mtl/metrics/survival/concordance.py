@@ -138,8 +138,13 @@ def _counts(sweep: _Sweep) -> PairCounts:
     return PairCounts(concordant, total - concordant - tied, tied, int(rows[stops].sum()))
 
 
-def harrell_c(risk: np.ndarray, outcomes: Outcomes, clusters: Clusters | None = None) -> Estimate:
-    """Harrell's C with its cluster-robust standard error.
+def harrell_c(
+    risk: np.ndarray,
+    outcomes: Outcomes,
+    clusters: Clusters | None = None,
+    event_weight: np.ndarray | None = None,
+) -> Estimate:
+    """Harrell's C with its cluster-robust standard error; Uno's with his weights.
 
     Influence value of row k, over all pairs it is in, on either side, with pair
     weight w, h = 1, 1/2, 0 for concordant, tied, discordant and W the weight of
@@ -153,13 +158,15 @@ def harrell_c(risk: np.ndarray, outcomes: Outcomes, clusters: Clusters | None = 
         risk: float64[n], higher stops sooner.
         outcomes: of the same n rows.
         clusters: of the n rows (campaigns); independent rows when absent.
+        event_weight: float64[n], further factor of the pairs in which the row is the stopped one
+            (`uno_c`); the standard error takes it as known.
 
     Returns:
         The estimate, with `pairs` and `tied_share`. O(n log n).
     """
     clusters = clusters or Clusters.singletons(len(outcomes))
     reason = unusable(risk, outcomes.event, both_classes=False)
-    sweep = None if reason else _Sweep.of(risk, outcomes, None)
+    sweep = None if reason else _Sweep.of(risk, outcomes, event_weight)
     counts = _counts(sweep) if sweep else PairCounts(0, 0, 0, 0)
     if sweep is None or not counts.total:
         return undefined(reason or "no comparable pair", outcomes.event, clusters)
