@@ -53,12 +53,22 @@ class Job:
         return stage_progress(stage, self.quiet)
 
     @cached_property
+    def own(self) -> tuple["Loaded", str | None]:
+        """The pipeline and the end of its window; narrowed to ad-level rows if it has no others."""
+        if not self.loaded.is_ad_level:
+            return self.loaded, self.interval_end
+        from recsys_mtl.ingest.landmarks import of_creatives
+
+        return of_creatives(self.loaded, self.landmarks), None
+
+    @cached_property
     def ingested(self) -> "Manifest":
         """Encoded shards of the window."""
         from recsys_mtl.ingest.job import ingest
 
+        loaded, interval_end = self.own
         with self._progress("ingest") as progress:
-            return ingest(self.loaded, self.interval_end, progress)
+            return ingest(loaded, interval_end, progress)
 
     @cached_property
     def landmarks(self) -> "Manifest":
@@ -69,8 +79,8 @@ class Job:
 
     @cached_property
     def creatives(self) -> "Manifest | None":
-        """Encoded ad-level rows; None without them."""
-        if self.loaded.pipeline.creatives is None:
+        """Encoded ad-level rows beside those of `ingested`; None without them."""
+        if self.loaded.pipeline.creatives is None or self.loaded.is_ad_level:
             return None
         from recsys_mtl.ingest.job import ingest
         from recsys_mtl.ingest.landmarks import of_creatives
@@ -99,7 +109,7 @@ class Job:
         """The weights with everything they need."""
         from recsys_mtl.registry.bundling import build_bundle
 
-        return build_bundle(self.loaded, self.ingested, self.trained, self.creatives)
+        return build_bundle(self.own[0], self.ingested, self.trained, self.creatives)
 
     @cached_property
     def tracker(self) -> "Tracker":
@@ -172,10 +182,16 @@ class Job:
 
     @cached_property
     def survival_evaluated(self) -> "Manifest":
-        """Predictions and metrics of the candidate's survival label."""
-        from recsys_mtl.evaluation.survival import evaluate_survival
+        """Predictions and metrics of the candidate's survival label, logged to its run."""
+        from recsys_mtl.evaluation.survival import SURVIVAL, evaluate_survival
+        from recsys_mtl.evaluation.survival_measures import headline
 
-        return evaluate_survival(self.loaded, self.load(self.candidate), self.landmarks)
+        found = evaluate_survival(self.loaded, self.load(self.candidate), self.landmarks)
+        report = read_json(found, SURVIVAL)
+        metrics = {report["label"]: headline(report)}
+        self.tracker.log(self.run_id, metric_points(metrics, self.trained.meta["best_step"]))
+        self.tracker.finish(self.run_id, [found.path(SURVIVAL)], {})
+        return found
 
     def scored_creatives(self) -> "tuple[Manifest, ModelVersion]":
         """The champion's read-outs of the live creatives.
@@ -192,6 +208,19 @@ class Job:
         return score_creatives(self.loaded, bundle, champion.version, self.landmarks), champion
 
     @cached_property
+    def champion_survival_evaluated(self) -> "Manifest | None":
+        """The champion on the same ad-level rows; None without a champion that predicts them."""
+        config = self.loaded.pipeline.creatives
+        if self.champion is None or config is None:
+            return None
+        from recsys_mtl.evaluation.survival import evaluate_survival
+
+        bundle = self.load(self.champion)
+        if bundle.layout.survival is None or bundle.sources[-1] != config.source:
+            return None
+        return evaluate_survival(self.loaded, bundle, self.landmarks)
+
+    @cached_property
     def champion_evaluated(self) -> "Manifest | None":
         """The champion on the same holdout; None without a champion."""
         if self.champion is None:
@@ -202,8 +231,9 @@ class Job:
         from recsys_mtl.evaluation.job import evaluate
 
         bundle = self.load(version)
+        loaded, interval_end = self.own
         with self._progress(stage) as progress:
-            return evaluate(self.loaded, bundle, self.interval_end, progress)
+            return evaluate(loaded, bundle, interval_end, progress)
 
     def decide(self, first_champion: bool) -> "tuple[Decision, Manifest]":
         """The gate's decision about the candidate; a hold or refusal goes into the ledger."""
@@ -212,11 +242,13 @@ class Job:
 
         champion = None
         if self.champion is not None and self.champion_evaluated is not None:
-            champion = _contender(self.champion_evaluated, self.load(self.champion))
+            evaluations = self.champion_evaluated, self.champion_survival_evaluated
+            champion = _contender(*evaluations, self.load(self.champion))
+        survival = self.survival_evaluated if self.loaded.pipeline.creatives else None
         decision, artifact = decide(
             self.loaded.home,
             self.loaded.pipeline.name,
-            _contender(self.evaluated, self.load(self.candidate)),
+            _contender(self.evaluated, survival, self.load(self.candidate)),
             champion,
             self.loaded.pipeline.gate,
             first_champion=first_champion,
@@ -245,11 +277,15 @@ class Job:
             )
 
 
-def _contender(evaluation: "Manifest", bundle: "Bundle") -> Any:
+def _contender(evaluation: "Manifest", survival: "Manifest | None", bundle: "Bundle") -> Any:
     from recsys_mtl.registry.holdout import Contender
 
     lineage = bundle.lineage
-    return Contender(evaluation, bundle.sha, lineage["input_fp"], lineage["trained_until_us"])
+    own = bundle.sha, lineage["input_fp"]
+    on_survival = None
+    if survival is not None:
+        on_survival = Contender(survival, *own, lineage.get("survival_until_us"))
+    return Contender(evaluation, *own, lineage["trained_until_us"], on_survival)
 
 
 def read_json(artifact: "Manifest", name: str) -> dict[str, Any]:

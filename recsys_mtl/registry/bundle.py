@@ -1,8 +1,9 @@
 """The bundle: everything a model needs to score, verified before a weight is used.
 
 Files: `feature_spec.yaml` (resolved), `model.json`, `fit/`, `dense.safetensors`,
-`tables/<table>.safetensors`, `golden.parquet` (assembled rows with their scores), `lineage.json`,
-`scorer.py`, and MANIFEST.json last. No pickle, and nothing else.
+`tables/<table>.safetensors`, `golden.parquet` (assembled rows with their scores) where there are
+tasks and `golden_hazards.parquet` where there is a survival label, `lineage.json`, `scorer.py`, and
+MANIFEST.json last. No pickle, and nothing else.
 """
 
 import json
@@ -71,7 +72,7 @@ class Bundle:
     """sha256 of MANIFEST.json: the model's identity."""
     spec: FeatureSpec
     sources: tuple[str, ...]
-    """The pipeline's own, then that of ad-level rows if it has one."""
+    """The pipeline's own, then that of ad-level rows if it is another."""
     layout: Layout
     """Of all sources."""
     fit: FitState
@@ -83,6 +84,11 @@ class Bundle:
         """The pipeline's own source."""
         return self.sources[0]
 
+    @property
+    def golden(self) -> Path:
+        """Assembled rows of the pipeline's own source, with what the model gave for them."""
+        return self.dir / (GOLDEN if self.layout.tasks else GOLDEN_HAZARDS)
+
     def encode(self, assembled: pa.Table, source: str | None = None) -> pa.Table:
         """Assembled rows of a source, the first when absent, as model inputs without labels."""
         return encode(assembled, self.spec, source or self.source, self.fit, with_labels=False)
@@ -93,7 +99,7 @@ class Bundle:
         Raises:
             IntegrityError: if a logit is not finite.
         """
-        own = compile_layout(self.spec, self.sources[1])
+        own = compile_layout(self.spec, self.sources[-1])
         parts = []
         with torch.inference_mode(), _one_thread():
             for start in range(0, encoded.num_rows, _PREDICT_ROWS):
@@ -170,8 +176,9 @@ def load_bundle(directory: Path) -> Bundle:
             directory / SCORER, "differs from the installed scorer; use the release it came with"
         )
     bundle = read_bundle(directory, manifest.sha)
-    _check_golden(bundle)
-    if len(bundle.sources) > 1:
+    if bundle.layout.tasks:
+        _check_golden(bundle)
+    if bundle.layout.survival is not None:
         _check_golden_hazards(bundle)
     return bundle
 
@@ -269,7 +276,7 @@ def _check_golden_hazards(bundle: Bundle) -> None:
     with _readable(bundle.dir / GOLDEN_HAZARDS) as path:
         rows = read_table(path)
         expected = rows[HAZARD_LOGITS].combine_chunks().flatten().to_numpy()
-        found = bundle.hazards(bundle.encode(rows, bundle.sources[1])).flatten().double().numpy()
+        found = bundle.hazards(bundle.encode(rows, bundle.sources[-1])).flatten().double().numpy()
         difference = np.abs(found - expected).max()
     if not difference <= _LOGIT_TOLERANCE:
         text = f"golden hazards are {difference:.2e} off what was recorded"

@@ -52,7 +52,7 @@ def build_bundle(
         loaded: the pipeline.
         ingested: its encoded shards.
         trained: weights that were trained on them.
-        creatives: encoded ad-level rows, where the pipeline has them.
+        creatives: encoded ad-level rows, where the pipeline has them beside others.
 
     Raises:
         IntegrityError: if the weights were trained on other shards, or an input has changed.
@@ -70,17 +70,23 @@ def build_bundle(
         if is_published(out):
             return open_artifact(out)
         make_dir(out / "tables")
-        entries = _write(loaded, ingested, trained, fit, out)
+        entries = _write(loaded, ingested, trained, creatives, fit, out)
         # Through the reader, so that whatever is published can be loaded.
         bundle = read_bundle(out, "")
-        entries.append(_golden(bundle, ingested))
-        if creatives is not None:
-            entries.append(_golden_hazards(bundle, creatives))
+        if bundle.layout.tasks:
+            entries.append(_golden(bundle, ingested))
+        if bundle.layout.survival is not None:
+            entries.append(_golden_hazards(bundle, creatives or ingested))
         return publish(out, entries, {"run_key": key, "input_fp": input_fp(loaded.spec)})
 
 
 def _write(
-    loaded: Loaded, ingested: Manifest, trained: Manifest, fit: FitState, out: Path
+    loaded: Loaded,
+    ingested: Manifest,
+    trained: Manifest,
+    creatives: Manifest | None,
+    fit: FitState,
+    out: Path,
 ) -> list[FileEntry]:
     """Write everything but the golden rows."""
     tables = [e for e in trained.files if e.path.startswith("tables/")]
@@ -91,10 +97,13 @@ def _write(
         "sources": list(loaded.sources),
         "model": loaded.pipeline.model.model_dump(mode="json"),
     }
+    lineage = _lineage(loaded, ingested, trained, fit)
+    if loaded.layout.survival is not None:
+        lineage["survival_until_us"] = _newest(creatives or ingested)
     texts = {
         SPEC: yaml.safe_dump(plain, sort_keys=False).encode(),
         MODEL: canonical(model),
-        LINEAGE: canonical(_lineage(loaded, ingested, trained, fit)),
+        LINEAGE: canonical(lineage),
         SCORER: installed_scorer().read_bytes(),
         DENSE: _folded(loaded, trained),
     }
@@ -148,6 +157,12 @@ def _lineage(
     }
 
 
+def _newest(creatives: Manifest) -> int:
+    """Time of the newest ad-level row that was trained or validated on."""
+    splits = creatives.meta["splits"]
+    return max(int(splits[name]["max_time_us"]) for name in ("train", "valid"))
+
+
 def _golden(bundle: Bundle, ingested: Manifest) -> FileEntry:
     rows = read_table(ingested.path(SAMPLE))
     probs = bundle.predict(bundle.encode(rows))
@@ -158,7 +173,7 @@ def _golden(bundle: Bundle, ingested: Manifest) -> FileEntry:
 
 def _golden_hazards(bundle: Bundle, creatives: Manifest) -> FileEntry:
     rows = read_table(creatives.path(SAMPLE))
-    z = bundle.hazards(bundle.encode(rows, bundle.sources[1])).flatten(1).double().numpy()
+    z = bundle.hazards(bundle.encode(rows, bundle.sources[-1])).flatten(1).double().numpy()
     column = pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), z.shape[1])
     table = rows.append_column(HAZARD_LOGITS, column)
     return write_table(bundle.dir / GOLDEN_HAZARDS, table, bundle.dir)

@@ -12,10 +12,13 @@ from recsys_mtl.artifacts.manifest import Manifest, is_published, open_artifact,
 from recsys_mtl.artifacts.runkey import run_key, stage_dir
 from recsys_mtl.artifacts.sealed import canonical
 from recsys_mtl.errors import ConfigError, IntegrityError, Problem
+from recsys_mtl.metrics.clusters import Clusters
 from recsys_mtl.metrics.logloss import CLIP
 from recsys_mtl.registry.decision import Decision, worst
 from recsys_mtl.registry.gate_checks import holdout_checks, joint_pass_probability
 from recsys_mtl.registry.holdout import Contender, Holdout, join_holdout
+from recsys_mtl.registry.survival_checks import survival_checks
+from recsys_mtl.registry.survival_holdout import SurvivalHoldout, join_survival
 from recsys_mtl.spec.pipeline import GateConfig
 
 DECISION = "decision.json"
@@ -45,14 +48,21 @@ def gate(
         ConfigError: if an evaluated task has neither a margin nor a place in `ungated`.
         IntegrityError: if the files of an evaluation are not what its manifest says.
     """
-    _check_config(challenger.tasks, config)
+    _check_config(challenger, config)
     _check_files(challenger, champion)
     holdout, checks = join_holdout(challenger, champion)
-    notes = _contender_notes(challenger, champion, first_champion)
+    survival, more = join_survival(challenger.survival, champion.survival if champion else None)
+    notes = _contender_notes(challenger, champion)
+    if first_champion and champion and _is_matched(challenger, champion, survival):
+        notes.append("--first-champion changes nothing: there is a champion for every task")
     if holdout is not None:
         unit = "users" if challenger.meta["has_group"] else "rows"
         checks += holdout_checks(holdout, config, first_champion, unit)
-        notes += _holdout_notes(holdout, unit)
+        notes += [*_cluster_notes(holdout.clusters, unit), *_clip_notes(holdout)]
+    checks += more
+    if survival is not None:
+        checks += survival_checks(survival, config, first_champion)
+        notes += _cluster_notes(survival.clusters, f"{survival.unit} of {survival.label}")
     chance = joint_pass_probability(checks)
     return Decision(
         verdict=worst(checks),
@@ -112,7 +122,8 @@ def read_decision(manifest: Manifest) -> Decision:
     return Decision.from_json(json.loads(manifest.path(DECISION).read_bytes()))
 
 
-def _check_config(tasks: tuple[str, ...], config: GateConfig) -> None:
+def _check_config(challenger: Contender, config: GateConfig) -> None:
+    tasks = challenger.outputs
     problems = [
         Problem(
             "gate.margins",
@@ -124,12 +135,14 @@ def _check_config(tasks: tuple[str, ...], config: GateConfig) -> None:
     ]
     for task, margins in config.margins.items():
         where = f"gate.margins.{task}"
+        suited = ("auc", "ne") if task in challenger.tasks else ("nll",)
         if task not in tasks:
             problems.append(
                 Problem(where, f"no such task; evaluated are {', '.join(tasks)}", "Remove it.")
             )
-        if margins.auc is None and margins.ne is None:
-            problems.append(Problem(where, "sets no margin", "Set auc, ne or both."))
+        elif all(getattr(margins, name) is None for name in suited):
+            fix = f"Set {' or '.join(suited)}."
+            problems.append(Problem(where, "sets no margin", fix))
     if not config.margins:
         problems.append(
             Problem("gate.margins", "no task is gated", "Give at least one task a margin.")
@@ -139,8 +152,8 @@ def _check_config(tasks: tuple[str, ...], config: GateConfig) -> None:
 
 
 def _check_files(challenger: Contender, champion: Contender | None) -> None:
-    for side in filter(None, (challenger, champion)):
-        evaluation = side.evaluation
+    sides = filter(None, (challenger, champion))
+    for evaluation in (manifest for side in sides for manifest in side.evaluations):
         if open_artifact(evaluation.dir, verify=True).sha != evaluation.sha:
             raise IntegrityError(
                 Problem(
@@ -165,27 +178,35 @@ def _power_notes(chance: float | None, config: GateConfig) -> list[str]:
     ]
 
 
-def _contender_notes(
-    challenger: Contender, champion: Contender | None, first_champion: bool
-) -> list[str]:
+def _contender_notes(challenger: Contender, champion: Contender | None) -> list[str]:
     if champion is None:
         return []
     notes = []
     if challenger.bundle_sha == champion.bundle_sha:
         notes.append("challenger and champion are the same bundle")
-    lost = [t for t in champion.tasks if t not in challenger.tasks]
+    lost = [t for t in champion.outputs if t not in challenger.outputs]
     if lost:
         notes.append(f"the champion also predicts {', '.join(lost)}, the challenger does not")
-    if first_champion and set(challenger.tasks) <= set(champion.tasks):
-        notes.append("--first-champion changes nothing: there is a champion for every task")
     return notes
 
 
-def _holdout_notes(holdout: Holdout, unit: str) -> list[str]:
+def _is_matched(
+    challenger: Contender, champion: Contender, survival: SurvivalHoldout | None
+) -> bool:
+    """Whether everything that is predicted has a baseline."""
+    can_compare = survival is None or not survival.uncovered
+    return can_compare and set(challenger.outputs) <= set(champion.outputs)
+
+
+def _cluster_notes(clusters: Clusters, unit: str) -> list[str]:
+    largest = np.bincount(clusters.codes).max() / len(clusters.codes)
+    if largest <= _LARGE_CLUSTER_SHARE:
+        return []
+    return [f"one of the {unit} holds {largest:.0%} of the rows; intervals reflect it"]
+
+
+def _clip_notes(holdout: Holdout) -> list[str]:
     notes = []
-    largest = np.bincount(holdout.clusters.codes).max() / len(holdout.clusters.codes)
-    if largest > _LARGE_CLUSTER_SHARE:
-        notes.append(f"one of the {unit} holds {largest:.0%} of the rows; intervals reflect it")
     for task, probs in holdout.challenger.items():
         clipped = np.mean((probs < CLIP) | (probs > 1 - CLIP))
         if clipped > _CLIPPED_SHARE:

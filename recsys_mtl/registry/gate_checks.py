@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Self
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from recsys_mtl.registry.decision import NOT_GATED, Check, Verdict
 from recsys_mtl.registry.holdout import Holdout
 from recsys_mtl.spec.pipeline import Floor, GateConfig, Margins
 
-LABELS = {"auc": "AUC", "ne": "NE gain"}
-"""Gated metrics. NE is turned, so that a gain is always positive."""
-_SIGN = {"auc": 1.0, "ne": -1.0}
+LABELS = {"auc": "AUC", "ne": "NE gain", "nll": "NLL gain"}
+"""Gated metrics. NE and NLL are turned, so that a gain is always positive."""
+_SIGN = {"auc": 1.0, "ne": -1.0, "nll": -1.0}
+_OF_TASKS = ("auc", "ne")
 _METRICS = {"auc": auc, "ne": normalized_entropy, "calibration_ratio": calibration_ratio}
 
 
@@ -29,6 +31,14 @@ class Power:
     alpha: float
     joint: float
     num_checks: int
+
+    @classmethod
+    def of(cls, config: GateConfig) -> Self:
+        """Of all checks that a configuration sets margins for."""
+        num_checks = sum(
+            getattr(m, name) is not None for m in config.margins.values() for name in LABELS
+        )
+        return cls(config.alpha, config.power, num_checks)
 
     @property
     def each(self) -> float:
@@ -69,20 +79,20 @@ def holdout_checks(
         first_champion: let floors decide the tasks that the champion does not predict.
         unit: what a cluster is, `users` or `rows`.
     """
-    num_checks = sum(len(_margins(m)) for m in config.margins.values())
-    power = Power(config.alpha, config.power, num_checks)
-    unmatched = [t for t in config.margins if t not in holdout.champion]
+    power = Power.of(config)
+    gated = [t for t in config.margins if t in holdout.labels]
+    unmatched = [t for t in gated if t not in holdout.champion]
     if unmatched:
-        yield _first_champion(unmatched, first_champion)
+        yield no_baseline(unmatched, first_champion)
     for task in holdout.labels:
         challenger, champion = _measure(holdout, task)
-        margins = _margins(config.margins.get(task, Margins()))
+        margins = config.margins.get(task, Margins())
         if task in config.margins:
             yield counts(task, challenger["auc"], config, unit)
         if champion is not None:
-            for metric in LABELS:
+            for metric in _OF_TASKS:
                 pair = challenger[metric], champion[metric]
-                yield guardrail(task, metric, pair, margins.get(metric), power, unit)
+                yield guardrail(task, metric, pair, getattr(margins, metric), power, unit)
         elif task in config.margins:
             yield from floors(task, challenger, config.floors.get(task, Floor()), config.alpha)
         ratio = "calibration_ratio"
@@ -104,16 +114,16 @@ def guardrail(
 
     Args:
         task: the label's name.
-        metric: `auc` or `ne`.
+        metric: `auc`, `ne` or `nll`.
         pair: estimates of challenger and champion on the same rows.
         margin: m > 0 in units of the metric; reported without a verdict when None.
         power: error rates.
-        unit: what a cluster is, `users` or `rows`.
+        unit: what a cluster is, such as `users`.
     """
     challenger, champion = pair
     gain = difference(challenger, champion)
     name = f"{task} {LABELS[metric]}"
-    numbers = {**_counts(challenger), "challenger": challenger.value, "champion": champion.value}
+    numbers = {**counted(challenger), "challenger": challenger.value, "champion": champion.value}
     bounds = gain.bounds(power.alpha)
     if gain.value is None or gain.se is None or bounds is None:
         verdict = None if margin is None else Verdict.HOLD
@@ -122,7 +132,7 @@ def guardrail(
     value = _SIGN[metric] * gain.value
     low, high = sorted(_SIGN[metric] * bound for bound in bounds)
     numbers |= {"d": value, "se": gain.se, "L": low, "U": high}
-    found = f"{name} {_signed(value)}, interval [{_signed(low)}, {_signed(high)}]"
+    found = f"{name} {signed(value)}, interval [{signed(low)}, {signed(high)}]"
     if margin is None:
         return Check("guardrail", None, f"{NOT_GATED}: {found}", task, metric, numbers)
     detectable = power.detectable(gain.se, gain.n_clusters)
@@ -132,7 +142,7 @@ def guardrail(
     if verdict is Verdict.HOLD:
         missing = more_clusters(gain.n_clusters, detectable, margin)
         outcome += f"; needs about {missing:,} more {unit}"
-    sentence = f"{_said(verdict)}: {found} {outcome}"
+    sentence = f"{said(verdict)}: {found} {outcome}"
     return Check("guardrail", verdict, sentence, task, metric, numbers)
 
 
@@ -156,13 +166,18 @@ def counts(task: str, found: Estimate, config: GateConfig, unit: str) -> Check:
         (found.n_pos, config.min_positives, "positive rows"),
         (found.n - found.n_pos, config.min_positives, "negative rows"),
     )
+    return enough(task, found, needs, "lengthen the test window")
+
+
+def enough(task: str, found: Estimate, needs: Sequence[tuple[int, int, str]], fix: str) -> Check:
+    """Is there as much as is needed of each thing, given as (found, needed, its name)?"""
     short = [f"{have:,} {what} of {need:,}" for have, need, what in needs if have < need]
     if short:
-        verdict, text = Verdict.HOLD, f"only {', '.join(short)} needed; lengthen the test window"
+        verdict, text = Verdict.HOLD, f"only {', '.join(short)} needed; {fix}"
     else:
         verdict, text = Verdict.PROMOTE, ", ".join(f"{have:,} {what}" for have, _, what in needs)
-    sentence = f"{_said(verdict)}: {task} has {text}"
-    return Check("counts", verdict, sentence, task, numbers=_counts(found))
+    sentence = f"{said(verdict)}: {task} has {text}"
+    return Check("counts", verdict, sentence, task, numbers=counted(found))
 
 
 def floors(
@@ -175,7 +190,7 @@ def floors(
     """
     auc, entropy = found["auc"], found["ne"]
     bounds = auc.bounds(alpha)
-    numbers = {**_counts(auc), "challenger": auc.value, "se": auc.se, "floor": floor.auc}
+    numbers = {**counted(auc), "challenger": auc.value, "se": auc.se, "floor": floor.auc}
     if auc.value is None or bounds is None:
         verdict, text = Verdict.HOLD, f"is undefined ({auc.reason})"
     else:
@@ -183,22 +198,22 @@ def floors(
         verdict = Verdict.HOLD if auc.value > floor.auc else Verdict.REFUSE
         verdict = Verdict.PROMOTE if low > floor.auc else verdict
         text = f"{auc.value:.4f}, lower bound {low:.4f}; its floor is {floor.auc:.4f}"
-    sentence = f"{_said(verdict)}: {task} AUC {text}"
+    sentence = f"{said(verdict)}: {task} AUC {text}"
     first = Check("floor", verdict, sentence, task, "auc", numbers)
-    numbers = {**_counts(entropy), "challenger": entropy.value, "se": entropy.se, "floor": 1.0}
+    numbers = {**counted(entropy), "challenger": entropy.value, "se": entropy.se, "floor": 1.0}
     if entropy.value is None:
         verdict, text = Verdict.HOLD, f"is undefined ({entropy.reason})"
     else:
         verdict = Verdict.PROMOTE if entropy.value < 1 else Verdict.REFUSE
         text = f"{entropy.value:.4f}; always predicting the mean rate has 1"
-    sentence = f"{_said(verdict)}: {task} NE {text}"
+    sentence = f"{said(verdict)}: {task} NE {text}"
     return first, Check("floor", verdict, sentence, task, "ne", numbers)
 
 
 def calibration(task: str, found: Estimate, champion: Estimate | None) -> Check:
     """Report, without a verdict, predicted over observed positives with its 95 % interval."""
     numbers = {
-        **_counts(found),
+        **counted(found),
         "challenger": found.value,
         "se": found.se,
         "champion": champion.value if champion else None,
@@ -220,7 +235,8 @@ def joint_pass_probability(checks: Sequence[Check]) -> float | None:
     return math.prod(c.numbers.get("pass_probability") or 0.0 for c in gated)
 
 
-def _first_champion(tasks: list[str], allowed: bool) -> Check:
+def no_baseline(tasks: list[str], allowed: bool) -> Check:
+    """Whether floors may decide tasks that no champion predicts."""
     names = ", ".join(tasks)
     if allowed:
         sentence = f"PASS: no baseline for {names}; the floors decide, as --first-champion says"
@@ -241,18 +257,18 @@ def _measure(holdout: Holdout, task: str) -> tuple[dict[str, Estimate], dict[str
     return measure(holdout.challenger[task]), None if champion is None else measure(champion)
 
 
-def _margins(margins: Margins) -> dict[str, float]:
-    return {m: value for m in LABELS if (value := getattr(margins, m)) is not None}
-
-
-def _counts(found: Estimate) -> dict[str, float | int | None]:
+def counted(found: Estimate) -> dict[str, float | int | None]:
+    """What an estimate rests on."""
     return {"n": found.n, "n_pos": found.n_pos, "n_clusters": found.n_clusters}
 
 
-def _signed(number: float) -> str:
+def signed(number: float) -> str:
     """Four decimals, zero as +0.0000."""
     return f"{round(number, 4) + 0.0:+.4f}"
 
 
-def _said(verdict: Verdict) -> str:
+def said(verdict: Verdict | None) -> str:
+    """The word that begins a check's sentence."""
+    if verdict is None:
+        return NOT_GATED
     return "PASS" if verdict is Verdict.PROMOTE else str(verdict)

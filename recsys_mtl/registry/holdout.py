@@ -1,6 +1,6 @@
 """Two evaluations as one holdout: the integrity checks of the gate, then arrays on shared rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ class Contender:
     input_fp: str
     trained_until_us: int | None
     """Newest time among its train and validation rows; None when rows have no time."""
+    survival: "Contender | None" = None
+    """The same bundle, evaluated on rows of its survival label; None without one."""
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -32,8 +34,18 @@ class Contender:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Tasks that it predicts."""
+        """What this evaluation predicts; nothing where there is a survival label alone."""
         return tuple(self.meta["tasks"])
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Its tasks and its survival label."""
+        return self.tasks + (self.survival.tasks if self.survival else ())
+
+    @property
+    def evaluations(self) -> tuple[Manifest, ...]:
+        """All that it is judged by."""
+        return (self.evaluation, *(self.survival.evaluations if self.survival else ()))
 
     def facts(self) -> dict[str, Any]:
         """What identifies it in a decision, as JSON values."""
@@ -43,6 +55,7 @@ class Contender:
             "input_fp": self.input_fp,
             "holdout_fp": self.meta["holdout_fp"],
             "trained_until_us": self.trained_until_us,
+            "survival": self.survival.facts() if self.survival else None,
         }
 
 
@@ -64,24 +77,29 @@ class Holdout:
 def join_holdout(
     challenger: Contender, champion: Contender | None
 ) -> tuple[Holdout | None, list[Check]]:
-    """Check that the evaluations can be compared, and join them on `row_id`.
+    """Check that the evaluations of tasks can be compared, and join them on `row_id`.
 
     Returns:
-        The joined rows, None where they are not the same or not finite, and the checks.
+        The joined rows, None where they are not the same or not finite or there are no tasks, and
+        the checks.
     """
-    sides = {"challenger": challenger} | ({"champion": champion} if champion else {})
-    checks = [_check("bundle", list(_provenance(sides))), _check("time", list(_leaks(sides)))]
+    if not challenger.tasks:
+        return None, []
+    sides = {"challenger": challenger}
+    if champion is not None and champion.tasks:
+        sides["champion"] = champion
+    checks = [integrity("bundle", provenance(sides)), integrity("time", leaks(sides))]
     tables = {name: read_predictions(side.evaluation) for name, side in sides.items()}
-    faults = [fault for name, table in tables.items() for fault in _row_faults(name, table)]
-    if champion and not faults:
-        tables["champion"], faults = _aligned(tables["challenger"], tables["champion"])
-    checks.append(_check("rows", faults))
+    names = tables["challenger"].column_names
+    shared = [c for c in names if c in (GROUP, TIME) or c.startswith(("label__", "mask__"))]
+    faults = align(tables, shared)
+    checks.append(integrity("rows", faults))
     unfit = [
         fault
         for name, table in tables.items()
         for fault in _number_faults(name, table, sides[name].tasks)
     ]
-    checks.append(_check("numbers", unfit))
+    checks.append(integrity("numbers", unfit))
     if faults or unfit:
         return None, checks
     return _holdout(sides, tables), checks
@@ -92,16 +110,22 @@ _PASSED = {
     "time": "the holdout is later than everything that was trained on",
     "rows": "both models predicted the same rows, each once, with the same labels",
     "numbers": "all predictions are probabilities",
+    "likelihoods": "all likelihoods and expected stops are finite",
 }
 
 
-def _check(metric: str, faults: list[str]) -> Check:
-    if faults:
-        return Check("integrity", Verdict.INTEGRITY, "INTEGRITY: " + "; ".join(faults), "", metric)
-    return Check("integrity", Verdict.PROMOTE, f"PASS: {_PASSED[metric]}", "", metric)
+def integrity(metric: str, faults: Iterable[str], label: str = "") -> Check:
+    """The check that `faults` is empty; of a survival label when that is given."""
+    found, subject = list(faults), f"{label}: " if label else ""
+    if found:
+        sentence = f"INTEGRITY: {subject}" + "; ".join(found)
+        return Check("integrity", Verdict.INTEGRITY, sentence, label, metric)
+    sentence = f"PASS: {subject}{_PASSED[metric]}"
+    return Check("integrity", Verdict.PROMOTE, sentence, label, metric)
 
 
-def _provenance(sides: Mapping[str, Contender]) -> Iterator[str]:
+def provenance(sides: Mapping[str, Contender]) -> Iterator[str]:
+    """Evaluations of another bundle, or of one with other inputs."""
     for name, side in sides.items():
         for fact, expected in (("bundle_sha", side.bundle_sha), ("input_fp", side.input_fp)):
             found = side.meta[fact]
@@ -112,7 +136,7 @@ def _provenance(sides: Mapping[str, Contender]) -> Iterator[str]:
                 )
 
 
-def _leaks(sides: Mapping[str, Contender]) -> Iterator[str]:
+def leaks(sides: Mapping[str, Contender]) -> Iterator[str]:
     """Faults of time order; a split by column makes no promise about time."""
     for name, side in sides.items():
         start, end = side.meta["min_time_us"], side.trained_until_us
@@ -125,6 +149,23 @@ def _leaks(sides: Mapping[str, Contender]) -> Iterator[str]:
                 f"the holdout starts {(end - start) / 86_400e6:.2f} days before the {name}'s"
                 " training and validation rows end; evaluate on a later window"
             )
+
+
+def align(tables: dict[str, pa.Table], shared: Sequence[str]) -> list[str]:
+    """Bring the champion's rows, if there are any, into the challenger's order.
+
+    Args:
+        tables: predictions by side; the champion's is replaced.
+        shared: columns of the challenger's that must be equal wherever both have them.
+
+    Returns:
+        What is wrong with the rows; the order is then as it was.
+    """
+    faults = [fault for name, table in tables.items() for fault in _row_faults(name, table)]
+    if "champion" in tables and not faults:
+        sides = tables["challenger"], tables["champion"]
+        tables["champion"], faults = _aligned(*sides, shared)
+    return faults
 
 
 def _row_faults(name: str, table: pa.Table) -> Iterator[str]:
@@ -146,7 +187,9 @@ def _number_faults(name: str, table: pa.Table, tasks: tuple[str, ...]) -> Iterat
             yield f"{bad:,} of the {name}'s predictions of {task} are not probabilities"
 
 
-def _aligned(challenger: pa.Table, champion: pa.Table) -> tuple[pa.Table, list[str]]:
+def _aligned(
+    challenger: pa.Table, champion: pa.Table, shared: Sequence[str]
+) -> tuple[pa.Table, list[str]]:
     """The champion's rows in the challenger's order, and what differs besides predictions."""
     if challenger[ROW_ID].type != champion[ROW_ID].type:
         types = f"{challenger[ROW_ID].type} and {champion[ROW_ID].type}"
@@ -161,11 +204,6 @@ def _aligned(challenger: pa.Table, champion: pa.Table) -> tuple[pa.Table, list[s
                 f" {extra:,} only in the champion's; evaluate both on the same interval"
             ]
         champion = champion.take(where)
-    shared = [
-        c
-        for c in challenger.column_names
-        if c in (GROUP, TIME) or c.startswith(("label__", "mask__"))
-    ]
     faults = [
         f"column {column!r} differs between the two evaluations; evaluate both with one spec"
         for column in shared

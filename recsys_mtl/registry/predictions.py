@@ -7,6 +7,8 @@ from recsys_mtl.artifacts.manifest import Manifest
 
 MISSING = "(missing)"
 ROW_ID, GROUP, TIME = "row_id", "group", "time"
+SURVIVAL_ROWS = "predictions.parquet"
+"""Predictions of a survival label, one file."""
 
 
 def prob_column(task: str) -> str:

@@ -1,4 +1,4 @@
-"""The model that MLflow loads: assembled rows in, one probability per task out."""
+"""The model that MLflow loads: assembled rows in, probabilities out."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import pyarrow as pa
 from mlflow.models import set_model
 
 from recsys_mtl.registry.bundle import loaded_bundle
+from recsys_mtl.registry.read_outs import read_outs
 
 
 class Scorer(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # untyped there
@@ -22,12 +23,18 @@ class Scorer(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # untyped there
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Probability of each task for each row, under the rows' own index."""
+        """Probability of each task for each row, under the rows' own index.
+
+        Of ad-level rows alone, the read-outs of their survival label.
+        """
         del context, params
-        rows = pa.Table.from_pandas(model_input, preserve_index=False)
-        probs = self.bundle.predict(self.bundle.encode(rows))
+        rows = self.bundle.encode(pa.Table.from_pandas(model_input, preserve_index=False))
         tasks = list(self.bundle.layout.task_names)
-        return pd.DataFrame(probs, columns=tasks, index=model_input.index)
+        if tasks:
+            return pd.DataFrame(self.bundle.predict(rows), columns=tasks, index=model_input.index)
+        table, _ = read_outs(self.bundle, rows)
+        found: pd.DataFrame = table.drop_columns("row_id").to_pandas()
+        return found.set_index(model_input.index)
 
 
 set_model(Scorer())

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from recsys_mtl.artifacts.commit import read_table
 from recsys_mtl.ingest.inputs import id_uses
 from recsys_mtl.ingest.numbers import number_column
-from recsys_mtl.registry.bundle import GOLDEN, Bundle
+from recsys_mtl.registry.bundle import Bundle
+from recsys_mtl.registry.read_outs import read_outs
 from recsys_mtl.spec.feature_spec import ASSIGN, NumberFeature
 from recsys_mtl.spec.layout import ROW_ID, TIME
 
@@ -24,7 +25,7 @@ def scored_columns(bundle: Bundle) -> tuple[str, ...]:
 
 
 def signature_of(bundle: Bundle) -> "ModelSignature":
-    """Names of the assembled columns, types of the keys and strings; one double per task.
+    """Names of the assembled columns, types of the keys and strings; one double per output.
 
     Numbers and integer ids have no declared type: pandas turns a column with a missing value
     into floats, which MLflow would refuse although the transform reads them. The transform
@@ -33,14 +34,21 @@ def signature_of(bundle: Bundle) -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, DataType, Schema
 
-    golden = pq.read_schema(bundle.dir / GOLDEN)
+    golden = read_table(bundle.golden)
     keys = set(_keys(bundle))
     inputs = [
-        ColSpec(_type_of(golden.field(name).type, name in keys), name)
+        ColSpec(_type_of(golden.schema.field(name).type, name in keys), name)
         for name in scored_columns(bundle)
     ]
-    outputs = [ColSpec(DataType.double, task) for task in bundle.layout.task_names]
+    outputs = [ColSpec(DataType.double, name) for name in _outputs(bundle, golden)]
     return ModelSignature(Schema(inputs), Schema(outputs))
+
+
+def _outputs(bundle: Bundle, golden: pa.Table) -> tuple[str, ...]:
+    if bundle.layout.tasks:
+        return bundle.layout.task_names
+    table, _ = read_outs(bundle, bundle.encode(golden.slice(0, 1)))
+    return tuple(name for name in table.column_names if name != "row_id")
 
 
 def _keys(bundle: Bundle) -> Iterator[str]:
@@ -52,6 +60,8 @@ def _keys(bundle: Bundle) -> Iterator[str]:
 
 def _scored_columns(bundle: Bundle) -> Iterator[str]:
     yield from _keys(bundle)
+    survival = bundle.spec.sources[bundle.source].survival
+    yield from (survival.entry,) if survival else ()
     yield from (use.column for use in id_uses(bundle.spec, bundle.source))
     for feature in bundle.spec.features_of(bundle.source):
         if isinstance(feature, NumberFeature):

@@ -40,7 +40,14 @@ class Loaded:
     def sources(self) -> tuple[str, ...]:
         """Sources that are trained together."""
         creatives = self.pipeline.creatives
-        return (self.pipeline.data.source, *((creatives.source,) if creatives else ()))
+        names = (self.pipeline.data.source, *((creatives.source,) if creatives else ()))
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def is_ad_level(self) -> bool:
+        """Whether all rows are ad-level, so that there is nothing but a survival label."""
+        creatives = self.pipeline.creatives
+        return creatives is not None and creatives.source == self.pipeline.data.source
 
     @cached_property
     def layout(self) -> Layout:
@@ -96,6 +103,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Loaded:
             problems += faults
         except ConfigError as error:
             problems += error.problems
+    problems += _policy_exists(document, parsed, path)
     view = View.of(spec) if spec is not None else None
     problems += located(document, check_pipeline(View.of(parsed), view))
     if parsed.model is None or spec is None or spec.model is None or problems:
@@ -118,7 +126,7 @@ def load_schedule(path: Path) -> Pipeline:
     """
     document = read_yaml(path)
     parsed = parse(document, Pipeline)
-    problems = document.problems + parsed.problems
+    problems = document.problems + parsed.problems + _policy_exists(document, parsed, path)
     problems += located(document, check_pipeline(View.of(parsed), None))
     if parsed.model is None or problems:
         raise ConfigError(_in_file_order(problems))
@@ -130,6 +138,15 @@ def _read_spec(path: Path) -> tuple[Document, Parsed[FeatureSpec], list[Problem]
     parsed = parse(document, FeatureSpec)
     problems = document.problems + parsed.problems
     return document, parsed, problems + located(document, check_spec(View.of(parsed)))
+
+
+def _policy_exists(document: Document, parsed: Parsed[Pipeline], path: Path) -> list[Problem]:
+    loc = ("schedule", "policy")
+    policy = View.of(parsed).get(*loc)
+    if policy is None or (path.parent / policy).is_file():
+        return []
+    text = f"no file {str(path.parent / policy)!r}; the path is relative to the pipeline file"
+    return [Problem(document.where(loc), text, "Correct it.", "P010")]
 
 
 def _late_labels(document: Document, source: str, embargo: str) -> list[Problem]:

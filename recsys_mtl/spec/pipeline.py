@@ -21,7 +21,9 @@ class DataConfig(Strict):
 
     root: str = Field(description="folder that all paths are relative to")
     source: Name = Field(description="source of the spec that is trained and scored")
-    rows: FileSet
+    rows: FileSet | None = Field(
+        None, description="its rows; absent only where `creatives` makes them of the same source"
+    )
     window: Duration | None = Field(
         None,
         description="length of the training window before the interval's end; all when absent",
@@ -34,11 +36,12 @@ class DataConfig(Strict):
 
 
 class CreativesConfig(Strict):
-    """Ad-level rows (creative x landmark day), trained beside the rows of `data`.
+    """Ad-level rows (creative x landmark day), trained beside the rows of `data`, or alone.
 
     They are made from daily delivery logs below `data.root`; tables that both sources read are
-    shared. Campaigns are split by hash; test rows start `test` before the interval's end, and what
-    train and validation rows know ends there.
+    shared. Where `source` is that of `data`, there are no other rows. Campaigns are split by hash;
+    test rows start `test` before the interval's end, and what train and validation rows know ends
+    there.
     """
 
     source: Name
@@ -53,7 +56,7 @@ class CreativesConfig(Strict):
     ctr_weight: Literal["none", "paper", "smoothed", "ratio"] = Field(
         "ratio", description="weight of a creative's likelihood by its click rate"
     )
-    batch_rows: PositiveInt = Field(256, description="ad-level rows of a training step")
+    batch_rows: PositiveInt = Field(256, description="ad-level rows of a step, beside other rows")
     test: Duration = Field("20d", description="length of the test window")
     valid_share: float = Field(0.1, gt=0, lt=1, description="share of campaigns")
     test_share: float = Field(0.2, gt=0, lt=1, description="share of campaigns")
@@ -218,6 +221,11 @@ class ScheduleConfig(Strict):
     """Scheduled work."""
 
     retrain: Cron
+    policy: str | None = Field(
+        None,
+        description="policy file, relative to this file; by it creatives are decided about after "
+        "scoring",
+    )
 
 
 class Pipeline(Strict):
@@ -236,6 +244,8 @@ class Pipeline(Strict):
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig
-    scoring: ScoringConfig
+    scoring: ScoringConfig | None = Field(
+        None, description="required, but where all rows are ad-level: live creatives are scored"
+    )
     tracking: TrackingConfig = TrackingConfig()
     schedule: ScheduleConfig | None = None

@@ -6,10 +6,10 @@ from functools import cached_property
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from recsys_mtl.spec.base import duration_us
-from recsys_mtl.spec.model_config import TwoGridConfig
+from recsys_mtl.spec.base import Strict, duration_us
+from recsys_mtl.spec.creatives_rules import check_creatives
 from recsys_mtl.spec.model_rules import check_model
-from recsys_mtl.spec.pipeline import CreativesConfig
+from recsys_mtl.spec.pipeline import Floor, GateConfig, Margins
 from recsys_mtl.spec.suggest import closest, did_you_mean
 from recsys_mtl.spec.view import Fault, Values, View, list_of
 from recsys_mtl.spec.yaml_nodes import Loc
@@ -19,6 +19,7 @@ _FITTING: dict[bool, dict[str, tuple[str, ...]]] = {
     True: {"margins": ("nll",), "floors": ("gain", "calibration")},
 }
 """Bounds of the gate by whether the label is one of survival."""
+_BLOCKS: dict[str, type[Strict]] = {"margins": Margins, "floors": Floor}
 _SECRETS = {"password", "passwd", "pwd", "secret", "token", "access_key", "api_key", "sig"}
 
 
@@ -71,12 +72,20 @@ class Pair:
         name: str | None = (self.creatives.get("survival") or {}).get("name")
         return name
 
+    @property
+    def knows_survival(self) -> bool:
+        """Whether the survival label can be named, if there is one."""
+        has_none = self.pipeline.get("creatives") is None
+        can_tell = not self.pipeline.is_faulty(("creatives",))
+        return self.survival is not None or (has_none and can_tell)
+
 
 def check_pipeline(pipeline: View, spec: View | None) -> list[Fault]:
     """All problems of a pipeline file across fields; without a spec those within the file."""
     pair = Pair(pipeline, spec or View({}))
     rules = _WITHIN if spec is None else (*_WITHIN, *_AGAINST_SPEC)
     faults = [fault for rule in rules for fault in rule(pair)]
+    faults += check_creatives(pipeline, spec)
     return faults + check_model(pipeline, pair.labels if pair.tasks is not None else None)
 
 
@@ -95,7 +104,7 @@ def every_margin_has_a_bound(pair: Pair) -> Iterator[Fault]:
 
 
 def schedule_can_be_parsed(pair: Pair) -> Iterator[Fault]:
-    """P015: a cron line has five fields, a time zone exists."""
+    """P015: a cron line has five fields, a time zone exists; a policy needs creatives."""
     cron = pair.pipeline.get("schedule", "retrain", "cron")
     if cron is not None and len(cron.split()) != 5:
         text = f"a cron line has five fields, found {len(cron.split())} in {cron!r}"
@@ -109,6 +118,10 @@ def schedule_can_be_parsed(pair: Pair) -> Iterator[Fault]:
             text = f"unknown time zone {zone!r}" + (f", did you mean {best!r}?" if best else "")
             fix = "" if best else "For example Europe/Paris."
             yield ("schedule", "retrain", "timezone"), "P015", text, fix
+    policy = pair.pipeline.get("schedule", "policy")
+    if policy is not None and "creatives" not in pair.pipeline.values:
+        text = "a policy decides about creatives, and the pipeline has none"
+        yield ("schedule", "policy"), "P015", text, "Remove it, or declare `creatives`."
 
 
 def files_hold_no_secrets(pair: Pair) -> Iterator[Fault]:
@@ -153,7 +166,7 @@ def source_exists(pair: Pair) -> Iterator[Fault]:
 
 def files_match_the_source(pair: Pair) -> Iterator[Fault]:
     """P011: files for exactly the side tables and logs of the source; time for a timed split."""
-    if pair.name is None:
+    if pair.name is None or "survival" in pair.source:
         return
     where: Loc = ("sources", pair.name)
     sides = {j["side"] for _, j in list_of(pair.source, where, "joins") if "side" in j}
@@ -193,7 +206,8 @@ def tasks_exist(pair: Pair) -> Iterator[Fault]:
         uses += [((*loc, i), n) for i, n in enumerate(pair.pipeline.get(*loc) or ())]
     for at, name in uses:
         tasks = pair.tasks if at[0] == "scoring" else known
-        if name is not None and name not in tasks:
+        is_known = name in tasks or not (at[0] == "scoring" or pair.knows_survival)
+        if name is not None and not is_known:
             yield at, "P012", f"unknown task {name!r}{did_you_mean(name, tasks)}", ""
     if all(objectives.get(task, {}).get("weight", 1) == 0 for task in known):
         text = "every task has weight 0: there is nothing to learn"
@@ -216,14 +230,13 @@ def every_task_is_gated(pair: Pair) -> Iterator[Fault]:
 
 def gate_suits_the_labels(pair: Pair) -> Iterator[Fault]:
     """P018: survival labels are gated by their likelihood, other tasks by AUC and NE."""
-    for task, is_survival in _gated(pair):
-        kinds = "a" if is_survival else "no"
+    for task in pair.predicted if pair.tasks is not None else ():
+        is_survival = task == pair.survival
+        text = f"task {task!r} is {'a' if is_survival else 'no'} survival label"
         for block, fitting in _FITTING[is_survival].items():
-            given = pair.pipeline.named("gate", block).get(task, {})
             fix = "Use " + " or ".join(f"`{name}`" for name in fitting) + "."
-            for key in given:
-                if key not in fitting:
-                    text = f"task {task!r} is {kinds} survival label"
+            for key, value in pair.pipeline.named("gate", block).get(task, {}).items():
+                if key not in fitting and value != _BLOCKS[block].model_fields[key].default:
                     yield ("gate", block, task, key), "P018", text, fix
 
 
@@ -239,16 +252,10 @@ def campaigns_are_known(pair: Pair) -> Iterator[Fault]:
 def survival_counts_have_an_effect(pair: Pair) -> Iterator[Fault]:
     """P018: counts of campaigns and stops need a survival label."""
     for key in ("min_campaigns", "min_stops"):
-        if pair.pipeline.get("gate", key) is not None and "creatives" not in pair.pipeline.values:
+        given, default = pair.pipeline.get("gate", key), GateConfig.model_fields[key].default
+        if given not in (None, default) and pair.pipeline.get("creatives") is None:
             text = "has no effect: the pipeline has no survival label"
             yield ("gate", key), "P018", text, "Remove it."
-
-
-def _gated(pair: Pair) -> Iterator[tuple[str, bool]]:
-    """Tasks, each with whether it is the survival label."""
-    if pair.tasks is not None:
-        for task in pair.predicted:
-            yield task, task == pair.survival
 
 
 def slices_are_ids(pair: Pair) -> Iterator[Fault]:
@@ -261,45 +268,6 @@ def slices_are_ids(pair: Pair) -> Iterator[Fault]:
         if name is not None and name not in known:
             text = f"{name!r} is not an id feature{did_you_mean(name, known)}"
             yield ("evaluation", "slices", i), "P014", text, ""
-
-
-def creatives_fit_the_spec(pair: Pair) -> Iterator[Fault]:
-    """P017: the ad-level source exists, and predicts a survival label alone."""
-    name = pair.pipeline.get("creatives", "source")
-    sources = pair.spec.get("sources") or {}
-    loc: Loc = ("creatives", "source")
-    if name is None or ("sources",) in pair.spec.faulty:
-        return
-    if name not in sources or name == pair.name:
-        hint = did_you_mean(name, set(sources) - {pair.name})
-        yield loc, "P017", f"no other source {name!r}{hint}", ""
-        return
-    if "survival" not in pair.creatives or pair.creatives.get("labels"):
-        text = f"source {name!r} predicts other than a survival label alone"
-        yield loc, "P017", text, "Declare `survival` and no `labels`."
-    sides = {
-        j["side"] for _, j in list_of(pair.creatives, ("sources", name), "joins") if "side" in j
-    }
-    given = set(pair.pipeline.get("creatives", "sides") or {})
-    for side in sorted(sides ^ given):
-        text = f"{'no files for' if side in sides else 'it reads no'} {side!r}"
-        yield ("creatives", "sides"), "P017", text, "List the side tables that it joins."
-
-
-def two_grids_tell_causes_by_age(pair: Pair) -> Iterator[Fault]:
-    """P017: two grids know one stop, and two causes of it only by whether the short one is over."""
-    hazard = pair.pipeline.get("model", "hazard") or {}
-    survival = pair.creatives.get("survival") or {}
-    causes = list(survival.get("causes") or ())
-    if hazard.get("kind") != "two_grids" or not causes:
-        return
-    end = (hazard.get("short") or TwoGridConfig().short)[-1]
-    age = pair.pipeline.get("creatives", "wear_out_age")
-    age = CreativesConfig.model_fields["wear_out_age"].default if age is None else age
-    if causes != ["cut_out", "wear_out"] or age != end:
-        text = f"ends at day {end}, but causes are {', '.join(causes)}, the second from day {age} on"
-        fix = "Let it end at creatives.wear_out_age with causes [cut_out, wear_out], or name none."
-        yield ("model", "hazard"), "P017", f"the short grid {text}", fix
 
 
 _WITHIN: tuple[Callable[[Pair], Iterator[Fault]], ...] = (
@@ -317,6 +285,4 @@ _AGAINST_SPEC: tuple[Callable[[Pair], Iterator[Fault]], ...] = (
     gate_suits_the_labels,
     campaigns_are_known,
     slices_are_ids,
-    creatives_fit_the_spec,
-    two_grids_tell_causes_by_age,
 )

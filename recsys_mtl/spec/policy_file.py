@@ -25,7 +25,7 @@ class CausePolicy(Strict):
         0.9, description="the lowest threshold that is right so often on validation rows is used"
     )
     min_rows: PositiveInt = Field(
-        30, description="validation rows that such a threshold must be judged by"
+        30, description="validation rows with known outcome that must reach such a threshold"
     )
     threshold: Share | None = Field(None, description="used as it is, instead of `precision`")
     replace_first: bool = Field(

@@ -27,7 +27,7 @@ def test_shipped_products_load(name, monkeypatch):
     monkeypatch.setenv("DATA_ROOT", "data")
     loaded = load_pipeline(ROOT / "pipelines" / f"{name}.yaml")
     assert loaded.pipeline.name == name
-    assert set(loaded.layout.task_names) == set(loaded.pipeline.gate.margins)
+    assert set(loaded.layout.output_names) == set(loaded.pipeline.gate.margins)
     assert loaded.spec == load_feature_spec(loaded.spec_path)
 
 
@@ -145,3 +145,19 @@ def test_a_spec_of_three_hundred_features_loads_quickly(tmp_path):
         seconds.append(time.perf_counter() - start)
     # The best of three: other work on the machine must not decide.
     assert min(seconds) < 0.5, seconds
+
+
+def test_a_policy_on_schedule_is_found_beside_the_pipeline_and_needs_creatives(tmp_path):
+    path, zone = tmp_path / "pipe.yaml", "timezone: UTC}\n"
+    path.write_text(edited(PIPELINE, (zone, f"{zone}  policy: stops.yaml\n")))
+    with pytest.raises(ConfigError) as caught:
+        load_schedule(path)
+    where = f"{path}:30: schedule.policy"
+    missing, lonely = map(str, caught.value.problems)
+    assert missing.startswith(f"{where}: no file '{tmp_path}/stops.yaml'; the path is relative to")
+    assert lonely.startswith(
+        f"{where}: a policy decides about creatives, and the pipeline has none"
+    )
+    (tmp_path / "stops.yaml").touch()
+    with pytest.raises(ConfigError, match=r"the pipeline has none.*\[P015\]"):
+        load_schedule(path)

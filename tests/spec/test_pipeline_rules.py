@@ -136,7 +136,13 @@ BROKEN = {
     ),
     "empty margin": (
         [("buy: {ne: 0.02}", "buy: {}")],
-        [(23, "gate.margins.buy", "no margin is set. Set `auc`, `ne` or both. [P013]")],
+        [
+            (
+                23,
+                "gate.margins.buy",
+                "no margin is set. Set `auc` or `ne`, `nll` for a survival label. [P013]",
+            )
+        ],
     ),
     "gated twice": (
         [("  floors:", "  ungated: [buy]\n  floors:")],
@@ -145,6 +151,27 @@ BROKEN = {
                 24,
                 "gate.ungated.0",
                 ("task 'buy' has a margin in gate.margins as well. Remove one of the two. [P013]"),
+            )
+        ],
+    ),
+    "likelihood of a task": (
+        [("buy: {ne: 0.02}", "buy: {ne: 0.02, nll: 0.1}"), ("{auc: 0.7}", "{auc: 0.7, gain: 0.1}")],
+        [
+            (
+                23,
+                "gate.margins.buy.nll",
+                "task 'buy' is no survival label. Use `auc` or `ne`. [P018]",
+            ),
+            (25, "gate.floors.buy.gain", "task 'buy' is no survival label. Use `auc`. [P018]"),
+        ],
+    ),
+    "campaigns without survival": (
+        [("  floors:", "  min_campaigns: 30\n  floors:")],
+        [
+            (
+                24,
+                "gate.min_campaigns",
+                "has no effect: the pipeline has no survival label. Remove it. [P018]",
             )
         ],
     ),
