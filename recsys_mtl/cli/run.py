@@ -37,12 +37,14 @@ def _run(job: Job, first_champion: bool) -> Result:
     metrics = read_json(job.evaluated, "metrics.json")["tasks"]
     data |= {"metrics": point_values(metrics), "report": str(report)}
     lines = [*tasks_table(job), *survival_lines(job), "", *lines]
-    if job.registry.by_alias("champion") is not None:
-        scores, champion = job.scored()
-        rows = f"{scores.meta['rows']:,} rows"
+    champion = job.registry.by_alias("champion")
+    if champion is not None:
         lines.append(f"Champion: {champion.name} version {champion.version}")
-        lines.append(f"Scores:   {scores.dir} ({rows})")
-        data |= {"champion": champion.version, "scores": str(scores.dir)}
+        data["champion"] = champion.version
+        if not job.loaded.is_ad_level:
+            scores, _ = job.scored()
+            lines.append(f"Scores:   {scores.dir} ({scores.meta['rows']:,} rows)")
+            data["scores"] = str(scores.dir)
         if job.loaded.pipeline.creatives is not None:
             creatives, _ = job.scored_creatives()
             lines.append(f"Creatives: {creatives.dir} ({creatives.meta['rows']:,} alive)")

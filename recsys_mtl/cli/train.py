@@ -35,11 +35,14 @@ def _train(job: Job, from_scratch: bool) -> Result:
     job.from_scratch = from_scratch
     meta, version = job.trained.meta, job.candidate
     aucs = {task: points[-1][1] for task, points in job.history["valid_auc"].items()}
-    shown = ", ".join(f"{task} {auc:.4f}" for task, auc in aucs.items() if auc is not None)
+    found = [f"AUC of {task} {auc:.4f}" for task, auc in aucs.items() if auc is not None]
+    survival = job.loaded.layout.survival
+    if survival is not None:
+        found.append(f"loss of {survival.name} {job.history['valid'][survival.name][-1][1]:.4f}")
     return Result(
         [
             f"Trained {meta['steps']} steps; best validation loss at step {meta['best_step']}.",
-            f"Validation AUC at the end: {shown}.",
+            f"Validation at the end: {', '.join(found)}.",
             f"Candidate: {version.name} version {version.version}, bundle {job.bundle.dir}",
         ],
         {

@@ -89,6 +89,8 @@ def entire_space(labels: Tensor, masks: Tensor, parents: tuple[int, ...]) -> tup
     Returns:
         float32[B, T] labels (0 where masked) and float32[B, T] masks.
     """
+    if all(parent < 0 for parent in parents):
+        return labels, masks
     label, mask = list(labels.unbind(1)), list(masks.unbind(1))
     for task in topological(parents):
         parent = parents[task]

@@ -120,17 +120,18 @@ def score(
         IntegrityError: if a score is not finite.
         TransientError: if another run is scoring the same rows.
     """
-    pipeline = loaded.pipeline
-    columns = _columns(loaded, bundle)
-    files, interval = resolve_files(loaded, interval_end, pipeline.scoring.rows, days=1)
+    pipeline, config = loaded.pipeline, loaded.pipeline.scoring
+    assert config is not None, "live creatives are scored by `score_creatives`"
+    columns = _columns(loaded, bundle, config.columns)
+    files, interval = resolve_files(loaded, interval_end, config.rows, days=1)
     file_format: Format = "csv" if files.row_format == "csv" else "parquet"
-    plan = make_plan(files.root, files.rows, pipeline.scoring.shard_rows, file_format)
+    plan = make_plan(files.root, files.rows, config.shard_rows, file_format)
     facts = {**_facts(loaded, bundle, version, interval), "columns": list(columns)}
     key = run_key(
         "score",
         data_fp=plan.fp,
         side_fp=files.side_fp(),
-        shard_rows=str(pipeline.scoring.shard_rows),
+        shard_rows=str(config.shard_rows),
         facts=canonical(facts).decode(),
     )
     out = stage_dir(loaded.home, pipeline.name, "scores", key)
@@ -153,14 +154,14 @@ def point_to(scores: Manifest) -> None:
     write_pointer(scores.dir.parent / CURRENT, canonical(pointer))
 
 
-def _columns(loaded: Loaded, bundle: Bundle) -> tuple[str, ...]:
+def _columns(loaded: Loaded, bundle: Bundle, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
     """Tasks to score, after checking that bundle and pipeline fit together."""
     data, names = loaded.pipeline.data, bundle.layout.task_names
     problems = []
     if bundle.source != data.source:
         message = f"is {data.source!r}, but the bundle predicts {bundle.source!r}"
         problems.append(Problem("data.source", message, "Score it with its own pipeline."))
-    columns = loaded.pipeline.scoring.columns or names
+    columns = wanted or names
     for column in columns:
         if column not in names:
             message = f"the bundle has no task {column!r}; it predicts {', '.join(names)}"

@@ -63,7 +63,7 @@ def train(
     Args:
         loaded: the pipeline.
         ingested: its encoded shards.
-        creatives: encoded ad-level rows, where the pipeline has them.
+        creatives: encoded ad-level rows, where the pipeline has them beside others.
         report: called after every step with rows/s, seconds left and the losses.
         from_scratch: drop the checkpoints of a killed run instead of going on from them.
 
@@ -131,8 +131,9 @@ def _run(loaded: Loaded, shards: Shards, out: Path, report: Report) -> Loop:
     checkpoints = Checkpoints(make_dir(out / _CHECKPOINTS), config.checkpoint.keep)
     weights = {t: loaded.pipeline.objectives.weight(t) for t in loaded.layout.output_names}
     progress = checkpoints.load(learner)
-    if isinstance(shards, JointShards) and progress.step == 0:
-        learner.start_at_marginal(shards.second.batches("train", _MARGINAL_ROWS))
+    if loaded.layout.survival is not None and progress.step == 0:
+        ad_level = shards.second if isinstance(shards, JointShards) else shards
+        learner.start_at_marginal(ad_level.batches("train", _MARGINAL_ROWS))
     with _stop_requests() as should_stop:
         loop = Loop(
             learner,

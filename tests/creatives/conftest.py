@@ -30,7 +30,7 @@ def overrides(ads, home):
         "creatives.test=10d",
         "ingest.workers=1",
         "training.threads=1",
-        "training.epochs=2",
+        "training.epochs=4",
         "training.batch_rows=512",
     ]
 

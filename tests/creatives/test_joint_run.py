@@ -32,7 +32,7 @@ def test_both_tasks_learn(job):
     assert set(job.history["valid_auc"]) == {"click"}
     train = [loss for _, loss in job.history["train"]["stop"]]
     assert np.isfinite(train).all()
-    assert job.history["valid_auc"]["click"][-1][1] > 0.52
+    assert job.history["valid_auc"]["click"][-1][1] > 0.58
 
 
 def test_an_ad_level_batch_trains_the_tables_that_both_read(job):

@@ -47,6 +47,8 @@ def chain_log_probs(logits: Tensor, parents: tuple[int, ...]) -> tuple[Tensor, T
     """
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
+    if all(parent < 0 for parent in parents):
+        return logsigmoid(logits), logsigmoid(-logits)
     log_step, log_stop = logsigmoid(logits).unbind(1), logsigmoid(-logits).unbind(1)
     log_p: dict[int, Tensor] = {}
     log_not_p: dict[int, Tensor] = {}
