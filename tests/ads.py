@@ -7,6 +7,7 @@ import yaml
 from recsys_mtl.simulate.ads import write_world
 from recsys_mtl.simulate.ads_world import WorldConfig
 from tests.conftest import ROOT
+from tests.products import write_product
 
 TINY = WorldConfig(num_creatives=400, num_users=60, num_days=16, days_before=20, rows_per_day=400)
 """16 days from 2026-03-01 on."""
@@ -34,12 +35,4 @@ def write_ads_pipeline(folder: Path, logs: Path, change=None, change_spec=None) 
         "threads": 1,
         "checkpoint": {"every_steps": 4, "keep": 2},
     }
-    if change:
-        change(pipeline)
-    if change_spec:
-        change_spec(spec)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
-    path = folder / "pipeline.yaml"
-    path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
-    return path
+    return write_product(folder, pipeline, spec, change, change_spec)

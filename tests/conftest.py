@@ -8,6 +8,7 @@ import yaml
 from hypothesis import settings
 
 from recsys_mtl.simulate.short_video import WorldConfig, write_world
+from tests.products import write_product
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = WorldConfig(num_users=300, num_videos=30, num_days=6, rows_per_day=4000)
@@ -48,15 +49,7 @@ def write_pipeline(folder: Path, feed: Path, change=None, change_spec=None) -> P
     pipeline["model"]["tower"] = {"kind": "mmoe", "num_experts": 2, "expert_dim": 16}
     pipeline["gate"]["floors"] = {}
     pipeline["gate"] |= {"min_clusters": 50, "min_positives": 20}
-    if change:
-        change(pipeline)
-    if change_spec:
-        change_spec(spec)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
-    path = folder / "pipeline.yaml"
-    path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
-    return path
+    return write_product(folder, pipeline, spec, change, change_spec)
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ def told_day(own, seen, last_day, rules):
     for i in range((last_day - seen).days + 1):
         day = seen + timedelta(i)
         row = own.get(day, {})
-        if rules.stop_source != "silence" and row.get("stopped"):
+        is_flagged = row.get("stopped") and row["status"] != "policy"
+        if rules.stop_source != "silence" and is_flagged:
             return day
         newest = own[max(known for known in own if known <= day)]
         silent = not row.get("impressions") and newest["status"] == "active"

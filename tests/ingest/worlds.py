@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from recsys_mtl.ingest.job import ingest
 from recsys_mtl.spec.load import load_pipeline
+from tests.products import write_product
 
 DAY = 86_400_000_000
 FIRST = 20_513
@@ -139,15 +139,7 @@ def pipeline_values(folder: Path, feed: Path) -> dict:
 def write_files(folder: Path, feed: Path, change=None, change_spec=None) -> Path:
     """A pipeline file in `folder` after `change(pipeline)`, its spec after `change_spec(spec)`."""
     pipeline, spec = pipeline_values(folder, feed), spec_values()
-    if change:
-        change(pipeline)
-    if change_spec:
-        change_spec(spec)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
-    path = folder / "pipeline.yaml"
-    path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
-    return path
+    return write_product(folder, pipeline, spec, change, change_spec)
 
 
 def load(folder: Path, feed: Path, change=None, change_spec=None):
