@@ -18,6 +18,7 @@ ENTRIES = json.loads((Path(__file__).parent / "pipelines.json").read_text())["pi
 REFUSED, HELD, NOTHING_TO_DO = 4, 6, 99
 NO_RETRY = {2: "configuration", 3: "data rejected", 5: "integrity violated"}
 STEPS = ("validate", "ingest", "train", "evaluate", "gate", "promote", "score")
+DECIDE = "discontinue"
 
 
 def interval_end() -> str:
@@ -38,6 +39,8 @@ def interval_end() -> str:
 def run_verb(entry: dict, verb: str) -> dict:
     """Run one verb and return its JSON result; raise what its exit code means to Airflow."""
     command = [*entry["command"], verb, entry["file"], "--json", "--interval-end", interval_end()]
+    if verb == DECIDE:
+        command += ["--policy", entry["policy"]]
     done = subprocess.run(
         command, cwd=entry["folder"], env=dict(os.environ), stdout=subprocess.PIPE, text=True
     )
@@ -73,9 +76,9 @@ def make_dag(entry: dict) -> None:
     )
     def retrain() -> None:
         previous = None
-        for step in STEPS:
-            # Scoring goes on with the old champion when there was no promotion.
-            rule = "none_failed" if step == "score" else "all_success"
+        for step in (*STEPS, DECIDE) if entry.get("policy") else STEPS:
+            # Both go on with the old champion when there was no promotion.
+            rule = "none_failed" if step in ("score", DECIDE) else "all_success"
 
             @task(task_id=step, trigger_rule=rule)
             def verb(step: str, before: dict | None) -> dict:

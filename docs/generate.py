@@ -5,8 +5,8 @@
 A page marks a generated part, which is not to be edited, with `<!-- generated: WHAT -->` before it
 and `<!-- end -->` after it. WHAT is `options` and the title of a block of the options page,
 `policy` for all options of a policy file, `quality` and a world of `benchmarks.quality`, `survival`
-and data of `benchmarks.survival`, `speed` and a benchmark (that of towers if none is named),
-`limits` of the expert diagnosis, or `verdicts` of its interventions.
+and data of `benchmarks.survival`, `ads` for `benchmarks.ads`, `speed` and a benchmark (that of
+towers if none is named), `limits` of the expert diagnosis, or `verdicts` of its interventions.
 """
 
 import json
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ads.page import page
 from benchmarks.results import RESULTS
 from recsys_mtl.spec.options_page import (
     option_blocks,
@@ -74,6 +75,8 @@ def _part(what: str, path: Path) -> str:
             return survival(name)
         case "speed":
             return speed(name or "towers")
+        case "ads":
+            return ads()
         case "limits":
             return limits()
         case "verdicts":
@@ -119,6 +122,14 @@ def survival(data: str) -> str:
     for case, found in cells.items():
         lines.append(f"| {case} | " + " | ".join(found.get(m, "") for m in metrics) + " |")
     return "\n".join(lines)
+
+
+def ads() -> str:
+    """What `benchmarks.ads` measured."""
+    record = _record("ads.json")
+    if record is None:
+        return _not_measured("ads.json", "benchmarks.ads --data DIR")
+    return f"{_machine(record)}\n\n{page(record)}"
 
 
 def speed(benchmark: str = "towers") -> str:

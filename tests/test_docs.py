@@ -252,6 +252,16 @@ def test_speeds_stand_beside_their_ratio(tmp_path: Path, monkeypatch: pytest.Mon
     assert "| home | 3,000 [2,900, 3,100] rows/s | 0.75 (home / mmoe) |" in generate.speed()
 
 
+def test_a_case_that_is_compared_with_none_has_no_ratio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "RESULTS", tmp_path)
+    row = {"case": "exact 1e7", "value": 4.123, "spread": [4.0, 12.3], "unit": "ms"}
+    record = {"machine": {"cores": 2}, "rows": [row], "ratios": {}}
+    (tmp_path / "loss.json").write_text(json.dumps(record))
+    assert "| exact 1e7 | 4.1 [4.0, 12] ms | |" in generate.speed("loss")
+
+
 def test_filling_keeps_what_is_around_and_can_be_repeated() -> None:
     page = "before\n\n<!-- generated: options model.head -->\nold\n<!-- end -->\n\nafter\n"
     once = generate.filled(page, DOCS / "index.md")

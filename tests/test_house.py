@@ -34,7 +34,7 @@ EDGES: dict[str, set[str]] = {
     "registry": LOWER | MIDDLE | {"ingest"},
     "evaluation": LOWER | MIDDLE | {"ingest", "registry"},
     "scoring": LOWER | MIDDLE | {"ingest", "registry"},
-    "decisions": LOWER | {"registry", "reports", "ingest"},
+    "decisions": LOWER | {"metrics", "registry", "reports", "ingest"},
     "reports": LOWER | {"metrics"},
     "simulate": LOWER | {"metrics"},
     "cli": {"spec", "artifacts", *MIDDLE, "ingest", "training", "registry", "evaluation"}

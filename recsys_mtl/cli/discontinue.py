@@ -47,10 +47,10 @@ def command(
 def _decided(job: Job, policy_path: Path) -> "Decided":
     """Champion's scores, and its predictions of rows that it was not trained on."""
     from recsys_mtl.decisions.job import Decided, Input
-    from recsys_mtl.decisions.thresholds import needs_validation
     from recsys_mtl.errors import ConfigError, Problem
-    from recsys_mtl.evaluation.survival import PREDICTIONS, evaluate_survival
-    from recsys_mtl.scoring.creatives import CREATIVES
+    from recsys_mtl.evaluation.survival import PREDICTIONS, VALIDATION, evaluate_survival
+    from recsys_mtl.ingest.landmarks import DAYS, ROWS
+    from recsys_mtl.scoring.creatives import CREATIVES, score_days
     from recsys_mtl.spec.policy_file import load_policy
 
     label = job.loaded.layout.survival
@@ -59,20 +59,25 @@ def _decided(job: Job, policy_path: Path) -> "Decided":
         raise ConfigError(Problem(where, text, "Declare `creatives` and the label's source."))
     policy = load_policy(policy_path, label)
     scores, champion = job.scored_creatives()
-    validation = None
-    if needs_validation(policy):
-        # The candidate's predictions would tell nothing about the champion's probabilities.
-        evaluation = evaluate_survival(job.loaded, job.load(champion), job.landmarks)
-        validation = Input(evaluation.path(PREDICTIONS), evaluation.sha)
-    return Decided(
-        policy, label, champion.version, Input(scores.path(CREATIVES), scores.sha), validation
-    )
+    # The candidate's predictions would tell nothing about the champion's probabilities.
+    bundle = job.load(champion)
+    evaluation = evaluate_survival(job.loaded, bundle, job.landmarks)
+    days = score_days(job.loaded, bundle, job.landmarks)
+    files = {
+        "scores": (scores, CREATIVES),
+        "validation": (evaluation, VALIDATION),
+        "test": (evaluation, PREDICTIONS),
+        "landmarks": (job.landmarks, ROWS),
+        "days": (days, DAYS),
+    }
+    inputs = {key: Input(found.path(name), found.sha) for key, (found, name) in files.items()}
+    return Decided(policy, label, champion.version, **inputs)
 
 
 def result_of(decisions: "Manifest") -> Result:
     """Decisions as lines and fields: those that ask for something, the most urgent first."""
     from recsys_mtl.artifacts.commit import read_table
-    from recsys_mtl.decisions.job import DECISIONS, PAGE, POLICY
+    from recsys_mtl.decisions.job import DECISIONS, PAGE, POLICY, VALUE
     from recsys_mtl.decisions.page import summary
 
     meta = decisions.meta
@@ -94,7 +99,9 @@ def result_of(decisions: "Manifest") -> Result:
     mode = "in force" if meta["mode"] == "act" else "shadow mode, nothing is in force"
     lines = [f"{meta['day']} ({mode}). {summary(meta['counts'])}"]
     lines += table(header, rows) if rows else []
-    lines.append(f"Page: {decisions.path(PAGE)}")
     thresholds = read_json(decisions, POLICY)["thresholds"]
+    value = read_json(decisions, VALUE)
+    lines += ["", *(found["in_words"] for found in thresholds), *value["sentences"], ""]
+    lines.append(f"Page: {decisions.path(PAGE)}")
     data = {"artifact": str(decisions.dir), "page": str(decisions.path(PAGE)), **meta}
-    return Result(lines, {**data, "thresholds": thresholds})
+    return Result(lines, {**data, "thresholds": thresholds, "value": value})

@@ -45,6 +45,7 @@ def _export(pipelines: Path, out: Path) -> Result:
     for path in sorted(pipelines.glob("*.yaml")):
         pipeline = load_schedule(path)
         if pipeline.schedule is not None:
+            policy = pipeline.schedule.policy
             entries.append(
                 {
                     "name": pipeline.name,
@@ -53,6 +54,7 @@ def _export(pipelines: Path, out: Path) -> Result:
                     "command": [command],
                     "cron": pipeline.schedule.retrain.cron,
                     "timezone": pipeline.schedule.retrain.timezone,
+                    "policy": policy and os.path.normpath(path.parent / policy),
                 }
             )
     if not entries:

@@ -79,7 +79,7 @@ def decide(
     restrained = restrain(live, wishes.stop & ~hold_out, urgency, policy.restraint)
     action = _actions(signs, wishes, restrained, hold_out)
     order = urgency[np.argsort(action[urgency], kind="stable")]
-    case = Case(signs, wishes.stop, hold_out, restrained)
+    case = Case(signs, wishes.stop, wishes.replacement, hold_out, restrained)
     new = {
         "action": pa.array(ACTIONS).take(pa.array(action)),
         "effective": pa.array(np.full(live.num_rows, policy.mode == "act")),

@@ -24,12 +24,14 @@ from recsys_mtl.artifacts.sealed import canonical, seal, unseal
 from recsys_mtl.decisions.decide import decide
 from recsys_mtl.decisions.page import PageInput, counts_of, render_page
 from recsys_mtl.decisions.thresholds import choose_thresholds
+from recsys_mtl.decisions.value import Value, with_genre
 from recsys_mtl.errors import DataError, IntegrityError, NothingToDoError, Problem
 from recsys_mtl.spec.feature_spec import SurvivalLabel
 from recsys_mtl.spec.policy_file import Policy
 
 STAGE = "decisions"
-DECISIONS, PAGE, POLICY = "decisions.parquet", "page.html", "policy.json"
+DECISIONS, PAGE = "decisions.parquet", "page.html"
+POLICY, VALUE = "policy.json", "value.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,16 @@ class Decided:
     """Of the model that scored."""
     scores: Input
     """Live creatives, as `decide` takes them."""
-    validation: Input | None
-    """As `choose_thresholds` takes it."""
+    validation: Input
+    test: Input
+    """Both as `choose_thresholds` takes them, with `row_id`."""
+    landmarks: Input
+    """Rows that these are of, with `row_id` and `genre`."""
+    days: Input
+    """As `replay` takes it."""
+
+
+_INPUTS = ("scores", "validation", "test", "landmarks", "days")
 
 
 def publish_decisions(home: Path, pipeline: str, decided: Decided) -> Manifest:
@@ -62,8 +72,8 @@ def publish_decisions(home: Path, pipeline: str, decided: Decided) -> Manifest:
     artifacts points to them.
 
     Returns:
-        The artifact: `decisions.parquet` (`decide`), `page.html` and `policy.json`: policy with
-        its defaults, thresholds and what they reach.
+        The artifact: `decisions.parquet` (`decide`), `page.html`, `policy.json`: policy with its
+        defaults, thresholds and how right they are, and `value.json` (`Value`).
 
     Raises:
         NothingToDoError: if no creative is alive.
@@ -79,8 +89,7 @@ def publish_decisions(home: Path, pipeline: str, decided: Decided) -> Manifest:
         policy=canonical(decided.policy).decode(),
         label=canonical(decided.label).decode(),
         version=decided.version,
-        scores=decided.scores.sha,
-        validation=decided.validation.sha if decided.validation else "",
+        inputs=canonical([getattr(decided, name).sha for name in _INPUTS]).decode(),
         previous=before.sha if before else "",
     )
     out = stage_dir(home, pipeline, STAGE, key)
@@ -129,33 +138,23 @@ def _write(
     out: Path, title: str, live: pa.Table, decided: Decided, before: Manifest | None
 ) -> tuple[list[FileEntry], dict[str, int]]:
     policy, label = decided.policy, decided.label
-    validation = read_table(decided.validation.path) if decided.validation else None
-    thresholds = choose_thresholds(policy, label, validation)
+    validation, test, days = (
+        read_table(i.path) for i in (decided.validation, decided.test, decided.days)
+    )
+    thresholds = choose_thresholds(policy, label, validation, test)
+    test = with_genre(test, read_table(decided.landmarks.path, ["row_id", "genre"]))
+    value = Value.of(policy, label, thresholds, test, days)
     previous = read_table(before.path(DECISIONS)) if before else None
     table = decide(live, policy, label, thresholds, previous)
     day = live["day"][0].as_py().isoformat()
-    shown = PageInput(title, day, table, policy, label, thresholds, decided.version)
+    shown = PageInput(title, day, table, policy, label, thresholds, decided.version, value)
     atomic_write(out / PAGE, render_page(shown).encode())
-    record = {
-        "policy": policy.model_dump(mode="json"),
-        "thresholds": [
-            {
-                "cause": t.cause,
-                "value": t.value,
-                "is_fixed": t.is_fixed,
-                "rows": t.rows,
-                "stops": t.stops,
-                "flagged": t.flagged,
-                "precision": t.precision,
-                "recall": t.recall,
-                "best": t.best,
-            }
-            for t in thresholds
-        ],
-    }
+    told = [t.as_json(policy.causes[t.cause], policy.horizon) for t in thresholds]
+    record = {"policy": policy.model_dump(mode="json"), "thresholds": told}
     atomic_write(out / POLICY, json.dumps(record, indent=1, allow_nan=False).encode())
+    atomic_write(out / VALUE, json.dumps(value.as_json(), indent=1, allow_nan=False).encode())
     files = [
         write_table(out / DECISIONS, table, out),
-        *(entry_of(out / n, out) for n in (PAGE, POLICY)),
+        *(entry_of(out / n, out) for n in (PAGE, POLICY, VALUE)),
     ]
     return files, counts_of(table)

@@ -1,4 +1,4 @@
-"""What holds stops back: the hold-out, the last creatives of a campaign, caps of advertisers."""
+"""What holds stops back: the hold-out, the last creatives of an ad group, caps of advertisers."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_mtl.ingest.columns import canonical_ids, column_of
+from recsys_mtl.ingest.delivery import AD_GROUP
 from recsys_mtl.ingest.hashing import h64
 from recsys_mtl.spec.policy_file import RestraintPolicy
 
@@ -19,7 +20,7 @@ class Restrained:
     stops: np.ndarray
     """Wanted, and allowed."""
     kept_last: np.ndarray
-    """Wanted, but too few creatives would stay in the campaign."""
+    """Wanted, but too few creatives would stay in the campaign, or ad group."""
     capped: np.ndarray
     """Wanted, but more urgent stops of the advertiser use up its cap."""
 
@@ -37,12 +38,16 @@ def restrain(
     """Allow the wanted stops one after the other, the most urgent first, as far as rules go.
 
     Args:
-        live: all B creatives that are alive; campaigns by `ad_group` where there is one.
+        live: all B creatives that are alive; `keep_live` holds in each `ad_group` of a campaign if
+            the log tells them, else in each campaign.
         wanted: bool[B], stops, hold-out left out.
         order: int64[B], rows from most to least urgent.
         rules: of the policy.
     """
-    group = _codes(live, "ad_group" if "ad_group" in live.column_names else "campaign")
+    group = _codes(live, "campaign")
+    if AD_GROUP in live.column_names:
+        within = _codes(live, AD_GROUP)
+        group = np.unique(group * (within.max(initial=0) + 1) + within, return_inverse=True)[1]
     room = np.bincount(group)[group] - rules.keep_live
     kept_last = wanted & (_earlier(group, wanted, order) >= room)
     left = wanted & ~kept_last

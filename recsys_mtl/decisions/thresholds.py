@@ -1,45 +1,113 @@
-"""From what probability on a cause counts, chosen on rows whose outcome is known."""
+"""From what probability on a cause counts: chosen on validation rows, judged on test rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from recsys_mtl.metrics.survival.curves import reverse_kaplan_meier
+from recsys_mtl.metrics.survival.outcomes import Outcomes
 from recsys_mtl.registry.read_outs import stop_column
 from recsys_mtl.spec.feature_spec import SurvivalLabel
 from recsys_mtl.spec.policy_file import CausePolicy, Policy, causes_of
 
+_ROUNDING = 1e-9
+"""Sums of weights are not exact; 9 of 10 are a precision of .9."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How right a threshold is on B rows, of which some were not followed to the horizon."""
+
+    rows: int = 0
+    """B"""
+    flagged: int = 0
+    """At or above the threshold."""
+    known: int = 0
+    """Of `flagged`, those whose outcome within the horizon is known."""
+    precision: float | None = None
+    """Share of the flagged rows that operators stop by the cause within the horizon."""
+    recall: float | None = None
+    """Share of such stops that are flagged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """The threshold of a cause and how right it was."""
+    """The threshold of a cause."""
 
     cause: str
     value: float | None
     """P(stops within the horizon by this cause) from which on it counts; None: it never does."""
     is_fixed: bool = False
     """Given by the policy, not chosen."""
-    rows: int = 0
-    """Validation rows whose outcome within the horizon is known; 0 when not measured."""
-    stops: int = 0
-    """Of these, stopped by this cause within the horizon."""
-    flagged: int = 0
-    """Of `rows`, those at or above the threshold."""
-    hits: int = 0
-    """Of `flagged`, stops by this cause within the horizon."""
+    validation: Rates | None = None
+    """On the rows that it was chosen on; None where it is fixed."""
     best: float | None = None
-    """Highest precision of any threshold that enough rows judge."""
+    """Highest precision of any threshold that enough validation rows reach."""
+    test: Rates = Rates()
+    """On rows that had no part in the choice."""
 
-    @property
-    def precision(self) -> float | None:
-        """Share of the flagged rows that were stopped."""
-        return self.hits / self.flagged if self.flagged else None
+    def as_json(self, config: CausePolicy, horizon: int) -> dict[str, Any]:
+        """Numbers, and the same in words."""
+        return {
+            "cause": self.cause,
+            "value": self.value,
+            "is_fixed": self.is_fixed,
+            "best": self.best,
+            "validation": None if self.validation is None else asdict(self.validation),
+            "test": asdict(self.test),
+            "in_words": in_words(self, config, horizon),
+        }
 
-    @property
-    def recall(self) -> float | None:
-        """Share of the stops that were flagged."""
-        return self.hits / self.stops if self.stops else None
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judges:
+    """B rows that judge thresholds of one cause.
+
+    A row's outcome is known if it stopped within the horizon, by whatever cause, or was followed to
+    the horizon's end. Counting these alone would overrate every threshold, since a stop shortens
+    what must be followed. So each stands for those that were lost: its weight is one over the
+    chance of not having been censored before its outcome, by the reverse Kaplan-Meier estimate (our
+    reading; censoring is taken to be independent of the rest).
+    """
+
+    p: np.ndarray
+    """float64[B], P(stops within the horizon by the cause)."""
+    stopped: np.ndarray
+    """bool[B], stopped by the cause within the horizon."""
+    weight: np.ndarray
+    """float64[B], 0 where the outcome is not known."""
+
+    @classmethod
+    def of(cls, rows: pa.Table, name: str, label: SurvivalLabel, horizon: int) -> "Judges":
+        """Rows with columns as `choose_thresholds` takes them."""
+        number = 1 + causes_of(label).index(name)
+        entry, exit_, event = (rows[n].to_numpy() for n in ("entry", "exit", "event"))
+        followed = (exit_ - entry + 1).astype(np.int64)
+        uncensored = reverse_kaplan_meier(Outcomes(followed, event > 0))
+        known = (event > 0) | (followed >= horizon)
+        weight = np.zeros(len(known))
+        # A censored row is still followed on its last day.
+        weight[known] = uncensored.inverse(np.minimum(followed[known], horizon) - 1)
+        stopped = (event == number) & (followed <= horizon)
+        return cls(rows[cause_column(label, name, horizon)].to_numpy(), stopped, weight)
+
+    def rates(self, value: float | None, chosen: np.ndarray | None = None) -> Rates:
+        """How right a threshold is on them, or on those of `chosen`, bool[B]."""
+        among = np.ones(len(self.p), bool) if chosen is None else chosen
+        flagged = among & (self.p >= (np.inf if value is None else value))
+        stops = self.weight * self.stopped
+        hits, all_stops = stops[flagged].sum(), stops[among].sum()
+        judged = self.weight[flagged].sum()
+        return Rates(
+            rows=int(among.sum()),
+            flagged=int(flagged.sum()),
+            known=int((self.weight[flagged] > 0).sum()),
+            precision=float(hits / judged) if judged else None,
+            recall=float(hits / all_stops) if all_stops else None,
+        )
 
 
 def cause_column(label: SurvivalLabel, cause: str, horizon: int) -> str:
@@ -48,86 +116,82 @@ def cause_column(label: SurvivalLabel, cause: str, horizon: int) -> str:
 
 
 def choose_thresholds(
-    policy: Policy, label: SurvivalLabel, validation: pa.Table | None
+    policy: Policy, label: SurvivalLabel, validation: pa.Table, test: pa.Table
 ) -> list[Threshold]:
     """Thresholds of the policy's causes.
 
-    The outcome of a row is known if it stopped within the horizon, by whatever cause, or was
-    followed to the horizon's end. A chosen threshold is the lowest at which at least `precision` of
-    the rows at or above it, and at least `min_rows`, were stopped by the cause within the horizon.
-    Being the best of many, it looks better here than it will be; more rows make that smaller.
+    A chosen threshold is the lowest at or above which operators stopped at least `precision` of the
+    validation rows by the cause within the horizon, as at least `min_rows` with known outcome say.
+    The best of many looks better where it was chosen than it is, so how right it is stands beside
+    it on test rows.
 
     Args:
         policy: what is aimed at.
         label: of the read-outs.
-        validation: read-outs of rows that the model was not trained on, `entry` and `exit` (first
-            and last day at risk), `event` (0 censored, else 1 + number of the cause); may be absent
-            when all thresholds are fixed.
+        validation: read-outs of rows that the model's weights were not fitted to, `entry` and
+            `exit` (first and last day at risk), `event` (0 censored, else 1 + number of the cause).
+        test: the same of rows on which nothing was chosen.
     """
-    return [
-        _threshold(name, policy, label, validation)
-        for name in causes_of(label)
-        if name in policy.causes
-    ]
+    thresholds = []
+    for name in causes_of(label):
+        if name in policy.causes:
+            judges = (Judges.of(t, name, label, policy.horizon) for t in (validation, test))
+            thresholds.append(_threshold(name, policy.causes[name], *judges))
+    return thresholds
 
 
-def needs_validation(policy: Policy) -> bool:
-    """Whether any threshold is chosen, not given."""
-    return any(cause.threshold is None for cause in policy.causes.values())
+def _threshold(name: str, config: CausePolicy, validation: Judges, test: Judges) -> Threshold:
+    if config.threshold is not None:
+        return Threshold(name, config.threshold, True, test=test.rates(config.threshold))
+    value, best = _chosen(config, validation)
+    return Threshold(name, value, False, validation.rates(value), best, test.rates(value))
 
 
-def _threshold(
-    name: str, policy: Policy, label: SurvivalLabel, validation: pa.Table | None
-) -> Threshold:
-    config = policy.causes[name]
-    if validation is None:
-        assert config.threshold is not None
-        return Threshold(name, config.threshold, is_fixed=True)
-    number = 1 + causes_of(label).index(name)
-    entry, exit_, event = (validation[n].to_numpy() for n in ("entry", "exit", "event"))
-    p = validation[cause_column(label, name, policy.horizon)].to_numpy()
-    last = entry + policy.horizon - 1
-    known = (event > 0) | (exit_ >= last)
-    stopped = ((event == number) & (exit_ <= last))[known]
-    return _judged(name, config, p[known], stopped)
-
-
-def _judged(name: str, config: CausePolicy, p: np.ndarray, stopped: np.ndarray) -> Threshold:
-    order = np.argsort(-p, kind="stable")
-    ranked = p[order]
+def _chosen(config: CausePolicy, rows: Judges) -> tuple[float | None, float | None]:
+    """The threshold, and the best precision of any that enough rows judge."""
+    order = np.argsort(-rows.p, kind="stable")
+    ranked, weight = rows.p[order], rows.weight[order]
     # Rows of equal probability are flagged together.
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])
-    flagged, hits = ends + 1, np.cumsum(stopped[order])[ends]
-    precision, judged = hits / flagged, flagged >= config.min_rows
-    best = float(precision[judged].max()) if judged.any() else None
-    value, is_fixed = config.threshold, config.threshold is not None
-    if value is None:
-        good = np.flatnonzero(judged & (precision >= config.precision))
-        value = float(ranked[ends[good[-1]]]) if len(good) else None
-    above = p >= (np.inf if value is None else value)
-    counts = (len(p), int(stopped.sum()), int(above.sum()), int(stopped[above].sum()))
-    return Threshold(name, value, is_fixed, *counts, best)
+    hits, judged = (np.cumsum(w)[ends] for w in (weight * rows.stopped[order], weight))
+    precision = np.divide(hits, judged, out=np.zeros(len(ends)), where=judged > 0)
+    enough = np.cumsum(weight > 0)[ends] >= config.min_rows
+    best = float(precision[enough].max()) if enough.any() else None
+    good = np.flatnonzero(enough & (precision >= config.precision - _ROUNDING))
+    return (float(ranked[ends[good[-1]]]) if len(good) else None), best
 
 
 def in_words(threshold: Threshold, config: CausePolicy, horizon: int) -> str:
-    """One or two sentences for people."""
-    cause = spoken(threshold.cause)
+    """A few sentences for people."""
+    cause, chosen = spoken(threshold.cause), threshold.validation
     if threshold.value is None:
-        best = "" if threshold.best is None else f"; the best reaches {threshold.best:.0%}"
+        assert chosen is not None
+        best = "" if threshold.best is None else f"; the best is right in {threshold.best:.0%}"
         return (
-            f"{cause}: nothing is stopped for it. No threshold with at least {config.min_rows:,} "
-            f"rows above it is right in {config.precision:.0%} of them on {threshold.rows:,} rows "
-            f"whose outcome is known{best}."
+            f"{cause}: nothing is stopped for it. Of {chosen.rows:,} validation rows at least "
+            f"{config.min_rows:,} must reach a threshold, and none is right in "
+            f"{config.precision:.0%}{best}."
         )
     start = f"{cause}: counts from a probability of {threshold.value:.3f} on"
-    if not threshold.rows:
-        return f"{start}, as the policy says; not measured."
-    share = "" if threshold.precision is None else f" ({threshold.precision:.0%})"
-    recall = "" if threshold.recall is None else f", {threshold.recall:.0%} of all such stops"
+    if chosen is None:
+        return f"{start}, as the policy says. {_judged(threshold, horizon)}"
     return (
-        f"{start}. Of {threshold.rows:,} rows whose next {horizon} days are known it would have "
-        f"flagged {threshold.flagged:,}; operators stopped {threshold.hits:,} of them{share} for "
-        f"{cause}{recall}."
+        f"{start}. It was chosen on {chosen.rows:,} validation rows: operators stop "
+        f"{chosen.precision:.0%} of the {chosen.flagged:,} that reach it for {cause} within "
+        f"{horizon} days. {_judged(threshold, horizon)}"
+    )
+
+
+def _judged(threshold: Threshold, horizon: int) -> str:
+    """How right the threshold is where it was not chosen."""
+    test = threshold.test
+    rows = f"{test.rows:,} test rows, which had no part in the choice,"
+    if test.precision is None:
+        return f"Of {rows} none with a known outcome reaches it: how right it is nobody knows."
+    found = "" if test.recall is None else f", which are {test.recall:.0%} of all such stops"
+    return (
+        f"Of {rows} {test.flagged:,} reach it; operators stop {test.precision:.0%} of these for "
+        f"{spoken(threshold.cause)} within {horizon} days{found}."
     )
 
 

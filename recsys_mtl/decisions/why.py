@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from recsys_mtl.decisions.restraint import Restrained
 from recsys_mtl.decisions.signs import Signs
 from recsys_mtl.decisions.thresholds import spoken
+from recsys_mtl.ingest.delivery import AD_GROUP
 from recsys_mtl.spec.policy_file import Policy
 
 
@@ -20,6 +21,8 @@ class Case:
     signs: Signs
     wants_stop: np.ndarray
     """bool[B], before restraints."""
+    wants_replacement: np.ndarray
+    """bool[B]"""
     hold_out: np.ndarray
     """bool[B]"""
     restrained: Restrained
@@ -34,6 +37,8 @@ class Case:
         flags["not_below_target"] = signs.is_likely & signs.is_shown & ~signs.is_below
         is_met = np.any([cause.met_days > 0 for cause in signs.causes.values()], axis=0)
         flags["too_few_days"] = is_met & ~self.wants_stop
+        ready = self.wants_replacement & ~self.restrained.stops & ~self.hold_out
+        flags["replace_first"] = ready
         flags["hold_out"] = self.hold_out & (signs.is_likely | signs.is_below)
         flags["kept_last"] = self.restrained.kept_last
         flags["capped"] = self.restrained.capped
@@ -63,12 +68,14 @@ def sentences_of(
     """
     rules, flags = policy.restraint, case.flags
     cap, keep = rules.cap_per_advertiser, rules.keep_live
+    group = "ad group" if AD_GROUP in live.column_names else "campaign"
     parts = [
         _cause_part(case, policy, thresholds),
         _rate_part(case, live),
+        _where(flags["replace_first"], _likely_days(case, policy)),
         _where(flags["too_few_days"], _days(case, policy)),
         _where(flags["hold_out"], "it is in the hold-out, which is never stopped"),
-        _where(flags["kept_last"], f"its campaign must keep {keep:,} live, so replace it first"),
+        _where(flags["kept_last"], f"its {group} must keep {keep:,} live, so replace it first"),
         _where(flags["capped"], f"its advertiser's {cap} stops of today go to more urgent ones"),
     ]
     return pc.binary_join_element_wise(
@@ -80,6 +87,16 @@ def _where(mask: np.ndarray, text: "str | np.ndarray") -> pa.Array:
     """The text where the mask holds, else null."""
     full = np.broadcast_to(np.asarray(text), mask.shape)
     return pa.array(full, pa.string(), mask=~mask)
+
+
+def _likely_days(case: Case, policy: Policy) -> np.ndarray:
+    """How long the cause that asks for a replacement has been likely."""
+    causes = case.signs.causes
+    asking = [c.likely_days for name, c in causes.items() if policy.causes[name].replace_first]
+    days = np.char.mod("%d", np.max(asking, axis=0, initial=0)) if asking else np.asarray("")
+    return _joined(
+        "the stop has been likely for ", days, " days in a row, so have a successor ready"
+    )
 
 
 def _days(case: Case, policy: Policy) -> np.ndarray:
@@ -101,25 +118,36 @@ def _cause_part(case: Case, policy: Policy, thresholds: Mapping[str, float | Non
     texts = []
     for name, cause in causes.items():
         value = thresholds[name]
-        bound = "no threshold is good enough" if value is None else f"threshold {value:.2f}"
-        start = f"operators stop such a creative for {spoken(name)} within {policy.horizon} days "
-        number = np.char.mod("%.2f", cause.probability)
-        texts.append(np.char.add(np.char.add(f"{start}with probability ", number), f" ({bound})"))
+        bound = "never counts" if value is None else f"counts from {_percent(value)} on"
+        end = f" of such creatives for {spoken(name)} within {policy.horizon} days ({bound})"
+        texts.append(_joined("operators stop ", _percents(cause.probability), end))
     return pa.array(np.choose(nearest, texts), pa.string())
 
 
 def _rate_part(case: Case, live: pa.Table) -> pa.Array:
     """What its clicks say."""
-    clicks, shown = live["clicks"].to_numpy(), live["impressions"].to_numpy()
-    counts = _joined(np.char.mod("%d", clicks), " clicks in ", np.char.mod("%d", shown))
+    signs, clicks, shown = case.signs, live["clicks"].to_numpy(), live["impressions"].to_numpy()
     few = _joined(np.char.mod("%d", shown), " impressions are too few to judge its click rate")
-    rate = np.char.mod("%.2f %%", 100 * clicks / np.maximum(shown, 1))
-    target = np.char.mod("%.2f %%", 100 * case.signs.target)
-    judged = _joined(
-        *("its click rate of ", rate, " (", counts, " impressions) is below the target of "),
-        *(target, " with probability ", np.char.mod("%.2f", case.signs.evidence)),
-    )
-    return pa.array(np.where(case.signs.is_shown, judged, few), pa.string())
+    rate, target = clicks / np.maximum(shown, 1), np.char.mod("%.2f%%", 100 * signs.target)
+    counts = _joined(" (", np.char.mod("%d", clicks), " of ", np.char.mod("%d", shown), ") ")
+    start = _joined("its click rate of ", np.char.mod("%.2f%%", 100 * rate), counts)
+    sure = _joined(target, " (", _percents(np.floor(100 * signs.evidence) / 100), " sure)")
+    texts = [
+        _joined(start, "is below the target of ", sure),
+        _joined(start, "may be below the target of ", sure),
+        _joined(start, "reaches the target of ", target),
+    ]
+    kind = np.select([signs.is_below, rate < signs.target], [0, 1], default=2)
+    return pa.array(np.where(signs.is_shown, np.choose(kind, texts), few), pa.string())
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}"
+
+
+def _percents(shares: np.ndarray) -> np.ndarray:
+    """Whole percents, str[B]."""
+    return np.char.mod("%.0f%%", 100 * shares)
 
 
 def _joined(*parts: "str | np.ndarray") -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Creatives on every day of a window on which they were alive: what was known, and what came."""
+"""Creatives that are alive today, and those that were on each day of a window."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -15,6 +15,49 @@ OF_THE_DAY = {name: f"{name}_of_day" for name in (*COUNTS, "spend")}
 SEEN = "seen_alive"
 """Whether a table of live creatives would have shown it that morning: it has delivered within
 `silent_days`, and the newest status is active."""
+
+
+def live_creatives(log: pa.Table, rules: LandmarkRules, end: date) -> pa.Table:
+    """Creatives at risk on day `end`, each at its age then, with features of all days before.
+
+    Whoever has been silent for `silent_days` days already counts as stopped.
+    """
+    silent = timedelta(days=rules.silent_days)
+    is_recent = pc.and_(
+        pc.greater_equal(log["day"], pa.scalar(end - silent)), pc.less(log["day"], pa.scalar(end))
+    )
+    recent = log.filter(pc.and_(is_recent, pc.greater(log["impressions"], 0)))
+    alive = pc.unique(recent["creative"])
+    known = log.filter(
+        pc.and_(pc.is_in(log["creative"], alive), pc.less(log["day"], pa.scalar(end)))
+    )
+    if not known.num_rows:
+        return landmark_rows(log, rules, end - timedelta(days=1)).table.slice(0, 0)
+    # Whoever is alive has a row on day `end`, under the newest status and without delivery.
+    newest = known.sort_by([("creative", "ascending"), ("day", "descending")])
+    codes = newest["creative"].combine_chunks().dictionary_encode().indices.to_numpy()
+    today = newest.filter(pa.array(np.diff(codes, prepend=-1) != 0))
+    empty = {"day": end, **dict.fromkeys(("impressions", "clicks", "conversions", "spend"), 0)}
+    for name, value in empty.items():
+        column = pa.array([value] * today.num_rows, log.schema.field(name).type)
+        today = today.set_column(today.column_names.index(name), name, column)
+    every_age = replace(rules, landmarks=tuple(range(1, rules.horizon)), stop_source="flag")
+    # Whether a creative began before the log shows by the log's own first day.
+    others = pc.invert(pc.is_in(log["creative"], alive))
+    oldest = log.filter(pc.and_(others, pc.equal(log["day"], pc.min(log["day"]))))
+    whole = _flagged(pa.concat_tables([known, today, oldest]), rules)
+    rows = landmark_rows(whole, every_age, end).table
+    is_live = pc.and_(pc.is_in(rows["creative"], alive), pc.equal(rows["day"], pa.scalar(end)))
+    return rows.filter(is_live)
+
+
+def _flagged(log: pa.Table, rules: LandmarkRules) -> pa.Table:
+    """The log with the flags that count: without any where stops are told by silence alone."""
+    if "stopped" in log.column_names and rules.stop_source != "silence":
+        return log
+    if "stopped" in log.column_names:
+        log = log.drop_columns(["stopped"])
+    return log.append_column("stopped", pa.array(np.zeros(log.num_rows, bool)))
 
 
 def alive_days(

@@ -23,7 +23,7 @@ from recsys_mtl.artifacts.lock import stage_lock
 from recsys_mtl.artifacts.manifest import Manifest, is_published, open_artifact, publish
 from recsys_mtl.artifacts.runkey import run_key, stage_dir
 from recsys_mtl.errors import DataError, Problem
-from recsys_mtl.ingest.alive_days import alive_days
+from recsys_mtl.ingest.alive_days import alive_days, live_creatives
 from recsys_mtl.ingest.columns import canonical_ids, column_of
 from recsys_mtl.ingest.ctr_weight import fit_ctr_weights
 from recsys_mtl.ingest.delivery_files import read_log
@@ -200,7 +200,7 @@ def _tables(
     """Tables of the artifact, and the counts of `landmark_rows` over the whole log."""
     rows, counts = _labelled(log, config, rules, end)
     _check_holes(log, rules, end)
-    live, days = _live(log, rules, end), _test_days(log, config, rules, end)
+    live, days = live_creatives(log, rules, end), _test_days(log, config, rules, end)
     peers = Peers.of(log, rules, end - timedelta(days=1))
     tables = {ROWS: rows, LIVE: live, DAYS: days}
     return {name: peers.beside(table) for name, table in tables.items()}, counts
@@ -285,30 +285,3 @@ def _with_part(rows: pa.Table, config: CreativesConfig) -> pa.Table:
     bounds = [config.test_share, config.test_share + config.valid_share]
     names = np.array(["test", "valid", "train"])[np.searchsorted(bounds, share, side="right")]
     return rows.append_column(PART, pa.array(names, pa.string()))
-
-
-def _live(log: pa.Table, rules: LandmarkRules, end: date) -> pa.Table:
-    """Creatives at risk on day `end`, each at its age then, with features of all days before.
-
-    Whoever has been silent for `silent_days` days already counts as stopped.
-    """
-    silent = timedelta(days=rules.silent_days)
-    is_recent = pc.and_(
-        pc.greater_equal(log["day"], pa.scalar(end - silent)), pc.less(log["day"], pa.scalar(end))
-    )
-    recent = log.filter(pc.and_(is_recent, pc.greater(log["impressions"], 0)))
-    known = log.filter(pc.is_in(log["creative"], pc.unique(recent["creative"])))
-    known = known.filter(pc.less(known["day"], pa.scalar(end)))
-    if not known.num_rows:
-        return landmark_rows(log, rules, end - timedelta(days=1)).table.slice(0, 0)
-    # Whoever is alive has a row on day `end`, under the newest status and without delivery.
-    newest = known.sort_by([("creative", "ascending"), ("day", "descending")])
-    codes = newest["creative"].combine_chunks().dictionary_encode().indices.to_numpy()
-    today = newest.filter(pa.array(np.diff(codes, prepend=-1) != 0))
-    empty = {"day": end, **dict.fromkeys(("impressions", "clicks", "conversions", "spend"), 0)}
-    for name, value in empty.items():
-        column = pa.array([value] * today.num_rows, log.schema.field(name).type)
-        today = today.set_column(today.column_names.index(name), name, column)
-    every_age = replace(rules, landmarks=tuple(range(1, rules.horizon)), stop_source="flag")
-    rows = landmark_rows(pa.concat_tables([known, today]), every_age, end).table
-    return rows.filter(pc.equal(rows["day"], pa.scalar(end)))

@@ -12,7 +12,7 @@ from recsys_mtl.artifacts.commit import write_table
 from recsys_mtl.artifacts.manifest import publish
 from recsys_mtl.cli.main import app
 from recsys_mtl.cli.stages import Job
-from tests.decisions.world import LABEL, live
+from tests.decisions.world import BAD, LABEL, life, live
 
 POLICY = """\
 policy_version: 1
@@ -26,26 +26,37 @@ restraint: {hysteresis_days: 1, keep_live: 0, hold_out: 0}
 CHOSEN = POLICY.replace("threshold: 0.8", "precision: 0.9")
 
 
-def artifact(folder, name, table):
+def artifact(folder, tables):
     folder.mkdir()
-    return publish(folder, [write_table(folder / name, table, folder)], {"end": "2026-05-01"})
+    files = [write_table(folder / f"{name}.parquet", t, folder) for name, t in tables.items()]
+    return publish(folder, files, {"end": "2026-05-01"})
+
+
+def predicted(p, count=50):
+    """Rows that were all stopped by cut-out, predicted with one probability."""
+    return pa.table(
+        {
+            "row_id": [f"r{i}" for i in range(count)],
+            "entry": np.full(count, 3),
+            "exit": np.full(count, 5),
+            "event": np.full(count, 1),
+            "stop__cut_out__7d": np.full(count, p),
+        }
+    )
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """The verb over a champion's scores that were made by hand."""
     scores = artifact(
-        tmp_path / "scores", "creatives.parquet", live([0.9, 0.1, 0.9], clicks=[10, 90, 12])
+        tmp_path / "scores", {"creatives": live([0.9, 0.1, 0.9], clicks=[10, 90, 12])}
     )
-    rows = pa.table(
-        {
-            "entry": np.full(50, 3),
-            "exit": np.full(50, 5),
-            "event": np.full(50, 1),
-            "stop__cut_out__7d": np.full(50, 0.7),
-        }
+    evaluation = artifact(
+        tmp_path / "evaluation", {"predictions": predicted(0.75, 40), "validation": predicted(0.7)}
     )
-    predictions = artifact(tmp_path / "evaluation", "predictions.parquet", rows)
+    genres = predicted(0.0).select(["row_id"]).append_column("genre", pa.array(["games"] * 50))
+    landmarks = artifact(tmp_path / "landmarks", {"rows": genres})
+    days = artifact(tmp_path / "days", {"days": life("a", (0, 3), BAD, stopped=True)})
     pipeline = SimpleNamespace(name="ads")
     loaded = SimpleNamespace(
         home=tmp_path / "out",
@@ -56,18 +67,22 @@ def run(tmp_path, monkeypatch):
     champion = SimpleNamespace(version="4", bundle_sha="b")
     asked = []
 
-    def evaluate_survival(loaded, bundle, landmarks):
-        asked.append((bundle, landmarks))
-        return predictions
+    def answer(found):
+        def ask(loaded, bundle, rows):
+            asked.append((bundle, rows))
+            return found
+
+        return ask
 
     job = SimpleNamespace(
         loaded=loaded,
         scored_creatives=lambda: (scores, champion),
         load=lambda version: f"bundle of {version.version}",
-        landmarks="landmarks",
+        landmarks=landmarks,
     )
     monkeypatch.setattr(Job, "open", lambda *_: job)
-    monkeypatch.setattr("recsys_mtl.evaluation.survival.evaluate_survival", evaluate_survival)
+    monkeypatch.setattr("recsys_mtl.evaluation.survival.evaluate_survival", answer(evaluation))
+    monkeypatch.setattr("recsys_mtl.scoring.creatives.score_days", answer(days))
 
     def invoke(text, *flags):
         path = tmp_path / "policy.yaml"
@@ -75,7 +90,9 @@ def run(tmp_path, monkeypatch):
         arguments = ["discontinue", "ads.yaml", "--policy", str(path), *flags]
         return CliRunner().invoke(app, arguments)
 
-    return SimpleNamespace(invoke=invoke, asked=asked, loaded=loaded, out=tmp_path / "out")
+    return SimpleNamespace(
+        invoke=invoke, asked=asked, loaded=loaded, landmarks=landmarks, out=tmp_path / "out"
+    )
 
 
 def test_todays_decisions_are_printed_most_urgent_first(run):
@@ -90,7 +107,9 @@ def test_todays_decisions_are_printed_most_urgent_first(run):
         ["c0", "a0", "stop", "5", "2,000"],
         ["c2", "a2", "stop", "5", "2,000"],
     ]
-    assert rows[2].startswith("Page: ") and len(rows) == 3
+    assert rows[3].startswith("cut-out: counts from a probability of 0.800 on, as the policy says.")
+    assert rows[4].startswith("Played back on 1 creatives of test campaigns")
+    assert rows[-1].startswith("Page: ")
 
 
 def test_json_names_the_artifact_its_counts_and_thresholds(run):
@@ -100,12 +119,15 @@ def test_json_names_the_artifact_its_counts_and_thresholds(run):
     assert data["page"].startswith(data["artifact"])
 
 
-def test_thresholds_are_chosen_on_the_champions_own_predictions(run):
-    run.invoke(POLICY)
-    assert run.asked == []
+def test_the_champion_is_judged_and_chosen_for_on_its_own_predictions(run):
     data = json.loads(run.invoke(CHOSEN, "--json").output.splitlines()[-1])
-    assert run.asked == [("bundle of 4", "landmarks")]
-    assert data["thresholds"][0]["value"] == 0.7
+    assert run.asked == [("bundle of 4", run.landmarks)] * 2
+    (found,) = data["thresholds"]
+    assert found["value"] == 0.7
+    assert (found["validation"]["rows"], found["test"]["rows"]) == (50, 40)
+    assert data["value"]["genres"]["cut_out"]["games"]["rows"] == 40
+    # The policy acts on the first day, and the operator at the end of the fourth.
+    assert data["value"]["replay"]["days_spared"] == 4
 
 
 def test_in_force_is_said(run):

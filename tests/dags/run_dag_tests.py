@@ -59,7 +59,7 @@ def states(run):
 
 
 class FakeCommand(unittest.TestCase):
-    def run_with(self, codes, **kwargs):
+    def run_with(self, codes, policy=None, **kwargs):
         (HOME / "fake.py").write_text(FAKE)
         (HOME / "codes.json").write_text(json.dumps(codes))
         log = HOME / "calls.log"
@@ -72,6 +72,7 @@ class FakeCommand(unittest.TestCase):
             "command": [sys.executable, str(HOME / "fake.py")],
             "cron": "0 3 * * *",
             "timezone": "UTC",
+            "policy": policy,
         }
         dag, _ = load_dag(entry)
         for task in dag.tasks:
@@ -102,6 +103,34 @@ class FakeCommand(unittest.TestCase):
             self.assertEqual(tasks["gate"], "success")
             self.assertEqual(tasks["promote"], "skipped")
             self.assertEqual(tasks["score"], "success")
+
+    def test_creatives_are_decided_about_after_scoring_where_there_is_a_policy(self):
+        _, tasks, _ = self.run_with({})
+        self.assertNotIn("discontinue", tasks)
+        state, tasks, calls = self.run_with({}, policy="policies/fake.yaml")
+        self.assertEqual((state, tasks["discontinue"]), ("success", "success"))
+        self.assertEqual([c[0] for c in calls][-2:], ["score", "discontinue"])
+        self.assertEqual(
+            calls[-1][1:],
+            [
+                *("pipelines/fake.yaml", "--json", "--interval-end", "2026-03-09T03:00:00Z"),
+                *("--policy", "policies/fake.yaml"),
+            ],
+        )
+
+    def test_exit_codes_of_decisions_mean_what_others_mean(self):
+        for codes, expected in (
+            ({"gate": 6}, "success"),
+            ({"score": 99}, "success"),
+            ({"discontinue": 99}, "skipped"),
+            ({"discontinue": 2}, "failed"),
+            ({"discontinue": 3}, "failed"),
+            ({"discontinue": 75}, "failed"),
+            ({"score": 3}, "upstream_failed"),
+        ):
+            with self.subTest(codes=codes):
+                _, tasks, _ = self.run_with(codes, policy="p.yaml")
+                self.assertEqual(tasks["discontinue"], expected)
 
     def test_rejected_data_fail_and_nothing_follows(self):
         state, tasks, calls = self.run_with({"ingest": 3})
@@ -138,7 +167,7 @@ class RealCommand(unittest.TestCase):
     def test_small_world_end_to_end(self):
         command = str(REPO / ".venv" / "bin" / "recsys-mtl")
         folder = HOME / "project"
-        for part in ("feature_specs", "pipelines"):
+        for part in ("feature_specs", "pipelines", "policies"):
             shutil.copytree(REPO / part, folder / part, dirs_exist_ok=True)
         small = ["num_users=600", "num_videos=60", "num_days=8", "rows_per_day=3000"]
         sizes = [part for size in small for part in ("--set", size)]

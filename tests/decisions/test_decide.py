@@ -48,12 +48,7 @@ def live(count=6, day=DAY, **change):
 
 
 def thresholds(cut_out=0.8, wear_out=0.8):
-    fields = Threshold.__dataclass_fields__
-    blank = {name: 0 for name in fields if name not in ("cause", "value")}
-    return [
-        Threshold(**{**blank, "cause": "cut_out", "value": cut_out}),
-        Threshold(**{**blank, "cause": "wear_out", "value": wear_out}),
-    ]
+    return [Threshold("cut_out", cut_out), Threshold("wear_out", wear_out)]
 
 
 def actions(table):
@@ -115,7 +110,7 @@ def test_a_tired_creative_is_replaced_before_it_is_stopped(tmp_path):
 
 def test_without_evidence_of_its_own_clicks_nothing_is_stopped(tmp_path):
     rules = policy(tmp_path)
-    for change in ({"clicks": np.full(6, 60)}, {"impressions": np.full(6, 400)}):
+    for change in ({"clicks": np.full(6, 60)}, {"impressions": np.full(6, 100)}):
         table = over_days(rules, 3, **change)[-1]
         assert "stop" not in actions(table).values()
 
@@ -160,7 +155,7 @@ def test_thresholds_reach_their_precision_on_known_rows(tmp_path):
             "stop__wear_out__7d": np.full(4000, 0.01),
         }
     )
-    cut_out, wear_out = choose_thresholds(policy(tmp_path), LABEL, validation)
+    cut_out, wear_out = choose_thresholds(policy(tmp_path), LABEL, validation, validation)
     assert cut_out.value is not None
     assert event[p >= cut_out.value].mean() >= 0.9
     assert 0.7 < cut_out.value < 0.95

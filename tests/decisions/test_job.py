@@ -9,15 +9,24 @@ import pytest
 
 from recsys_mtl.artifacts.commit import read_table, write_table
 from recsys_mtl.artifacts.manifest import open_artifact
-from recsys_mtl.decisions.job import DECISIONS, PAGE, POLICY, Decided, Input, publish_decisions
+from recsys_mtl.decisions.job import (
+    DECISIONS,
+    PAGE,
+    POLICY,
+    VALUE,
+    Decided,
+    Input,
+    publish_decisions,
+)
 from recsys_mtl.errors import DataError, IntegrityError, NothingToDoError
-from tests.decisions.world import DAY, LABEL, live, policy
+from tests.decisions.world import BAD, DAY, LABEL, life, live, policy
 
 
 @pytest.fixture
 def publish(tmp_path):
-    validation = pa.table(
+    known = pa.table(
         {
+            "row_id": [f"r{i}" for i in range(40)],
             "entry": np.full(40, 3),
             "exit": np.full(40, 5),
             "event": np.full(40, 1),
@@ -25,15 +34,19 @@ def publish(tmp_path):
             "stop__wear_out__7d": np.full(40, 0.1),
         }
     )
-    write_table(tmp_path / "validation.parquet", validation)
+    rows = pa.table({"row_id": known["row_id"], "genre": ["games"] * 40})
+    window = life("a", (0, 3), BAD, stopped=True)
+    tables = {"validation": known, "test": known.slice(0, 35), "landmarks": rows, "days": window}
+    for name, table in tables.items():
+        write_table(tmp_path / f"{name}.parquet", table)
 
-    def run(days=0, rules=None, table=None, sha="s", validated="v"):
-        table = live([0.9, 0.1], day=DAY + timedelta(days=days)) if table is None else table
+    def run(day=0, rules=None, table=None, sha="s", **shas):
+        table = live([0.9, 0.1], day=DAY + timedelta(days=day)) if table is None else table
         path = tmp_path / "creatives.parquet"
         write_table(path, table)
         rules = rules or policy(keep_live=0)
-        checked = Input(tmp_path / "validation.parquet", validated)
-        decided = Decided(rules, LABEL, "3", Input(path, f"{sha}{days}"), checked)
+        inputs = {n: Input(tmp_path / f"{n}.parquet", shas.get(n, "v")) for n in tables}
+        decided = Decided(rules, LABEL, "3", Input(path, f"{sha}{day}"), **inputs)
         return publish_decisions(tmp_path / "out", "ads", decided)
 
     return run
@@ -51,8 +64,17 @@ def test_the_artifact_holds_table_page_and_resolved_policy(publish):
     record = json.loads(found.path(POLICY).read_text())
     assert record["policy"]["evidence"]["prior_impressions"] == 100
     cut_out, wear_out = record["thresholds"]
-    assert (cut_out["value"], cut_out["precision"], cut_out["rows"]) == (0.8, 1.0, 40)
+    assert (cut_out["value"], cut_out["validation"]["rows"], cut_out["test"]["rows"]) == (
+        0.8,
+        40,
+        35,
+    )
     assert (wear_out["value"], wear_out["best"]) == (None, 0.0)
+    assert cut_out["in_words"].startswith("cut-out: counts from a probability of 0.800 on.")
+    value = json.loads(found.path(VALUE).read_text())
+    assert value["genres"]["cut_out"]["games"]["precision"] == 1.0
+    assert value["replay"]["stop"]["stopped"] == 1 and value["replay"]["days_spared"] == 3
+    assert value["sentences"][0] in found.path(PAGE).read_text()
     assert "ads: creatives on 2026-05-01" in found.path(PAGE).read_text()
 
 
@@ -64,9 +86,10 @@ def test_equal_inputs_are_decided_once(publish):
 
 
 @pytest.mark.parametrize(
-    "change", [{"rules": policy("act", keep_live=0)}, {"sha": "t"}, {"validated": "w"}]
+    "change",
+    [{"rules": policy("act", keep_live=0)}, {"sha": "t"}, {"validation": "w"}, {"days": "w"}],
 )
-def test_the_key_covers_policy_scores_and_validation(publish, change):
+def test_the_key_covers_policy_and_inputs(publish, change):
     assert publish().dir != publish(**change).dir
 
 

@@ -1,6 +1,8 @@
 """The page: offline, in words, and with the numbers of the table."""
 
 import re
+from dataclasses import replace
+from datetime import timedelta
 from html.parser import HTMLParser
 
 import pytest
@@ -9,7 +11,8 @@ from recsys_mtl.decisions import page as module
 from recsys_mtl.decisions.curve import Curve, survival_curve
 from recsys_mtl.decisions.decide import decide
 from recsys_mtl.decisions.page import PageInput, counts_of, render_page, summary
-from recsys_mtl.decisions.thresholds import Threshold
+from recsys_mtl.decisions.thresholds import Rates, Threshold
+from recsys_mtl.decisions.value import Value
 from tests.decisions.world import DAY, LABEL, THRESHOLDS, live, policy
 
 
@@ -17,7 +20,9 @@ def shown(table=None, rules=None, thresholds=THRESHOLDS):
     rules = rules or policy(keep_live=0, hysteresis_days=1)
     table = live([0.9, 0.1, 0.2], [0.05, 0.9, 0.1]) if table is None else table
     decided = decide(table, rules, LABEL, thresholds)
-    return PageInput("ads", DAY.isoformat(), decided, rules, LABEL, thresholds, "4")
+    rates = {"games": Rates(50, 20, 20, 0.75, 0.5), "food": Rates(50, 9, 9, 1.0, None)}
+    value = Value({"cut_out": rates}, None, ["Played <back>."])
+    return PageInput("ads", DAY.isoformat(), decided, rules, LABEL, thresholds, "4", value)
 
 
 class Reader(HTMLParser):
@@ -53,15 +58,15 @@ def test_what_happens_today_stands_in_words_and_numbers():
     text = render_page(shown())
     assert "Of 3 live creatives: stop 1, prepare a replacement for 1, watch 1, keep 0." in text
     assert "<h2>Stop</h2><h3>1. c0</h3>" in text
-    for number in ("12.50", "9.2", "0.900", "threshold 0.800", "2,000", "3.00%"):
+    for number in ("12.50", "9.2", "90%, counts from 80% on", "2,000, 10", "0.50%, 3.00%"):
         assert number in text
-    assert "Operators stop such a creative for cut-out" in text
+    assert "Operators stop 90% of such creatives for cut-out within 7 days" in text
     assert "Model version 4" in text
 
 
 def test_what_the_label_means_is_said():
     text = render_page(shown(rules=policy(hold_out=0.05)))
-    assert "not that stopping it helps" in text and "5.0% of creatives" in text
+    assert "not that stopping it helps" in text and "5.0% of creatives, chosen by chance" in text
     assert "Without a hold-out" in render_page(shown())
 
 
@@ -76,9 +81,44 @@ def test_shadow_mode_changes_the_banner_only():
 
 
 def test_a_cause_that_never_stops_is_said_in_words():
-    thresholds = [Threshold("cut_out", None, rows=12, best=0.4), Threshold("wear_out", 0.8)]
-    text = render_page(shown(thresholds=thresholds))
-    assert "cut-out: nothing is stopped for it" in text and "the best reaches 40%" in text
+    never = Threshold("cut_out", None, False, Rates(12), best=0.4)
+    text = render_page(shown(thresholds=[never, Threshold("wear_out", 0.8)]))
+    assert "cut-out: nothing is stopped for it" in text and "the best is right in 40%" in text
+    assert "90%, never counts" in text
+
+
+def test_days_in_a_row_are_those_that_the_action_needs():
+    """A replacement counts likely days, a stop those with clicks against the creative."""
+    rules = policy(keep_live=0)
+    tired = {"cut_out": [0.1], "wear_out": [0.9], "clicks": [90]}
+    before = None
+    for day in range(3):
+        today = live(**tired, day=DAY + timedelta(days=day))
+        before = decide(today, rules, LABEL, THRESHOLDS, before)
+    page = replace(shown(rules=rules), table=before)
+    text = render_page(page)
+    assert before["action"].to_pylist() == ["prepare_replacement"]
+    assert "on which it counted</td><td>3, a replacement needs 2" in text
+    assert "with clicks against it" not in text
+    assert "likely for 3 days in a row, so have a successor ready." in text
+    bad = live([0.9], clicks=[10])
+    text = render_page(replace(page, table=decide(bad, rules, LABEL, THRESHOLDS)))
+    assert "with clicks against it as well</td><td>1, a stop needs 2" in text
+
+
+def test_the_policy_is_judged_below_by_genre_and_in_words():
+    text = render_page(shown())
+    cells = '<td>games</td><td class="words">cut-out</td><td>50</td><td>20</td><td>75%</td>'
+    assert cells in text and "<td>food</td>" not in text
+    assert "<li>Played &lt;back&gt;.</li>" in text
+
+
+def test_an_advertiser_finds_its_creatives_to_act_on():
+    table = live([0.9] * 12, advertiser=["x"] * 11 + ["y"])
+    text = render_page(shown(table, policy(keep_live=0, hysteresis_days=1, cap_per_advertiser=9)))
+    (row,) = re.findall(r"<tr><td>x</td>.*?</tr>", text)
+    assert row.endswith("c0, c1, c10, c2, c3, c4, c5, c6 and 1 more</td></tr>")
+    assert '<td class="words">c11</td>' in text
 
 
 def test_words_from_data_are_escaped():

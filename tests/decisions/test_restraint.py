@@ -35,13 +35,18 @@ def test_as_a_loop_over_the_most_urgent_first(seed):
     assert not (found.kept_last & found.capped).any()
 
 
-def test_an_ad_group_is_finer_than_its_campaign():
+def test_creatives_stay_in_each_ad_group_of_each_campaign():
+    """Group numbers may begin anew in every campaign, and null is a group."""
     table = pa.table(
-        {"campaign": ["k"] * 4, "ad_group": ["g", "g", "h", "h"], "advertiser": [1] * 4}
+        {
+            "campaign": ["k", "k", "k", "k", "l", "l", "l"],
+            "ad_group": [1, 1, 2, 2, 1, None, None],
+            "advertiser": [1] * 7,
+        }
     )
     rules = RestraintPolicy(cap_per_advertiser=None)
-    for columns, stops in ((table, [0, 2]), (table.drop_columns(["ad_group"]), [0, 1, 2])):
-        found = restrain(columns, np.ones(4, bool), np.arange(4), rules)
+    for columns, stops in ((table, [0, 2, 5]), (table.drop_columns(["ad_group"]), [0, 1, 2, 4, 5])):
+        found = restrain(columns, np.ones(7, bool), np.arange(7), rules)
         assert np.flatnonzero(found.stops).tolist() == stops
 
 

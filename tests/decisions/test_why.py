@@ -1,11 +1,14 @@
 """Reasons and sentences say what led to the decision."""
 
+from datetime import timedelta
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from recsys_mtl.decisions.decide import decide
 from recsys_mtl.decisions.thresholds import Threshold
-from tests.decisions.world import LABEL, THRESHOLDS, live, policy
+from tests.decisions.world import DAY, LABEL, THRESHOLDS, live, policy
 
 
 def told(table, rules=None, previous=None, thresholds=THRESHOLDS):
@@ -17,9 +20,9 @@ def test_a_first_day_counts_towards_the_days_that_are_needed():
     codes, why = told(live([0.93]))
     assert codes == ["cut_out", "below_target", "too_few_days"]
     assert why == (
-        "operators stop such a creative for cut-out within 7 days with probability 0.93 (threshold "
-        "0.80); its click rate of 0.50 % (10 clicks in 2000 impressions) is below the target of "
-        "3.00 % with probability 1.00; this is day 1 of the 2 days in a row that a stop needs."
+        "operators stop 93% of such creatives for cut-out within 7 days (counts from 80% on); its "
+        "click rate of 0.50% (10 of 2000) is below the target of 3.00% (99% sure); this is day 1 "
+        "of the 2 days in a row that a stop needs."
     )
 
 
@@ -53,7 +56,34 @@ def test_a_cause_without_threshold_never_counts():
     thresholds = [Threshold("cut_out", None), Threshold("wear_out", None)]
     codes, why = told(live([1.0], clicks=[90]), thresholds=thresholds)
     assert codes == ["no_sign"]
-    assert "(no threshold is good enough)" in why
+    assert "(never counts)" in why
+
+
+@pytest.mark.parametrize(
+    ("clicks", "words"),
+    [
+        (10, "of 0.50% (10 of 2000) is below the target of 3.00% (99% sure)."),
+        (55, "of 2.75% (55 of 2000) may be below the target of 3.00% (75% sure)."),
+        (60, "of 3.00% (60 of 2000) reaches the target of 3.00%."),
+    ],
+)
+def test_clicks_are_told_as_sure_as_they_are(clicks, words):
+    assert told(live([0.1], clicks=[clicks]))[1].endswith(f"its click rate {words}")
+
+
+def test_a_tired_creative_asks_for_a_successor_until_it_is_stopped():
+    table, rules = live([0.1], [0.9], clicks=[90]), policy(hysteresis_days=1, keep_live=0)
+    codes, why = told(table, rules)
+    assert codes == ["wear_out", "not_below_target", "replace_first"]
+    assert why.endswith("the stop has been likely for 1 days in a row, so have a successor ready.")
+    bad = live([0.1], [0.9], clicks=[10])
+    codes, why = told(bad, rules)
+    assert codes == ["wear_out", "below_target", "too_few_days", "replace_first"]
+    tomorrow = bad.set_column(
+        bad.column_names.index("day"), "day", pa.array([DAY + timedelta(days=1)])
+    )
+    codes, _ = told(tomorrow, rules, decide(bad, rules, LABEL, THRESHOLDS))
+    assert codes == ["wear_out", "below_target"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Hand-made live creatives with all columns of the scores."""
 
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,9 @@ LABEL = SurvivalLabel(
     horizons=(3, 7),
 )
 DAY = date(2026, 5, 1)
+AGE = 5
+"""Of every creative on day 0."""
+BAD, TIRED, GOOD = {"cut_out": 0.9}, {"cut_out": 0.1, "wear_out": 0.9}, {"cut_out": 0.1}
 THRESHOLDS = [Threshold("cut_out", 0.8), Threshold("wear_out", 0.8)]
 
 
@@ -61,3 +64,36 @@ def live(cut_out, wear_out=None, day=DAY, **change):
         **{f"stop__alive_{d}d": np.full(count, 0.9**d) for d in CURVE_DAYS},
     }
     return pa.table(columns | change)
+
+
+def life(name, days, signs, stopped=False, cause="cut_out", unseen=0, **change):
+    """A creative on each of its days, `stopped` at the end of the last, not seen on the first."""
+    first, last = days
+    tables = []
+    for day in range(first, last + 1):
+        is_bad = signs is BAD
+        known = live(
+            [signs["cut_out"]],
+            [signs.get("wear_out", 0.05)],
+            day=DAY + timedelta(days=day),
+            creative=[name],
+            campaign=[f"of {name}"],
+            advertiser=[f"by {name}"],
+            clicks=[10 if is_bad else 90],
+            row_id=[f"{name}@{AGE + day}"],
+            landmark=pa.array([AGE + day], pa.int32()),
+            **{key: [value] for key, value in change.items()},
+        )
+        label = {
+            "entry": pa.array([AGE + day], pa.int32()),
+            "exit": pa.array([AGE + last], pa.int32()),
+            "stopped": pa.array([int(stopped)], pa.int8()),
+            "cause": pa.array([cause if stopped else None], pa.string()),
+            "impressions_of_day": [10],
+            "clicks_of_day": [1],
+            "conversions_of_day": [0],
+            "spend_of_day": [2.5],
+            "seen_alive": [day >= first + unseen],
+        }
+        tables.append(pa.table(dict(zip(known.column_names, known.columns, strict=True)) | label))
+    return pa.concat_tables(tables)

@@ -1,4 +1,4 @@
-"""Days on which creatives were alive: as the live table of each would have shown them."""
+"""Creatives that are alive, and the days on which they were."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from recsys_mtl.ingest.alive_days import OF_THE_DAY, SEEN, alive_days
+from recsys_mtl.ingest.alive_days import OF_THE_DAY, SEEN, alive_days, live_creatives
 from recsys_mtl.ingest.survival import LandmarkRules, landmark_rows
 from tests.ingest.delivery_days import log_of, on
 
@@ -95,3 +95,23 @@ def test_what_comes_after_the_window_changes_nothing():
 def test_nobody_in_the_window_gives_an_empty_table_of_the_same_columns():
     empty = days_of([1], 9, 13)
     assert empty.num_rows == 0 and empty.schema.equals(days_of([1], 5, 13).schema)
+
+
+def test_whoever_began_inside_the_log_is_alive_even_if_all_older_ones_are_gone():
+    """Of the creatives that are left the second is the oldest, but the log is older."""
+    log = log_of(["ddF", ".ddddddd", "..dddddd"])
+    live = live_creatives(log, RULES, on(9)).to_pylist()
+    assert [(row["creative"], row["landmark"]) for row in live] == [(1, 8), (2, 7)]
+
+
+def test_stops_that_silence_tells_need_no_flags():
+    log = log_of(["dd", ".ddddddd", "..ddF...", "...ddddd"])
+    silence = replace(RULES, stop_source="silence")
+    for known in (log, log.drop_columns(["stopped"])):
+        assert live_creatives(known, silence, on(9))["creative"].to_pylist() == [1, 3]
+    # A flag inside the silent days counts where flags do.
+    flagged = log_of(["dd", ".ddddddF", "...ddddd"])
+    assert live_creatives(flagged, silence, on(9))["creative"].to_pylist() == [1, 2]
+    assert live_creatives(flagged, RULES, on(9))["creative"].to_pylist() == [2]
+    either = replace(RULES, stop_source="either")
+    assert live_creatives(log.drop_columns(["stopped"]), either, on(9)).num_rows == 2
