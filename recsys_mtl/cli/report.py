@@ -52,6 +52,7 @@ def write_report(job: Job, first_champion: bool) -> Path:
             window=_window(meta["min_time_us"], meta["max_time_us"], meta["rows"]),
             metrics=metrics["tasks"],
             slices=metrics["slices"],
+            above_parent=metrics["above_parent"],
             calibration=read_json(evaluation, "calibration.json"),
             decision=decision,
             history=job.history,

@@ -30,7 +30,7 @@ from recsys_mtl.artifacts.sealed import canonical
 from recsys_mtl.engines import make_engine
 from recsys_mtl.errors import ConfigError, DataError, Problem
 from recsys_mtl.evaluation.expert_report import EXPERT_ROWS, expert_report, has_gates
-from recsys_mtl.evaluation.measure import measure
+from recsys_mtl.evaluation.measure import above_parent, measure
 from recsys_mtl.evaluation.oracle import against_oracle, read_truth, truth_files
 from recsys_mtl.evaluation.outcomes import prediction_rows
 from recsys_mtl.evaluation.window import shards_from
@@ -166,6 +166,7 @@ def _make(
     rows = pa.concat_tables(read_table(out / e.path) for r in receipts for e in r.files)
     tasks, max_slices = bundle.layout.task_names, loaded.pipeline.evaluation.max_slices
     metrics, calibration = measure(rows, tasks, list(slices), max_slices)
+    metrics["above_parent"] = above_parent(rows, tasks, bundle.layout.parents)
     reports: dict[str, Mapping[str, Any]] = {METRICS: metrics, CALIBRATION: calibration}
     if truth:
         reports[ORACLE] = against_oracle(rows, read_truth(loaded, truth), tasks)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from recsys_mtl.metrics.auc import auc
 from recsys_mtl.metrics.calibration import calibration_ratio, reliability
+from recsys_mtl.metrics.chain import chain_violations
 from recsys_mtl.metrics.clusters import Clusters
 from recsys_mtl.metrics.estimate import Estimate
 from recsys_mtl.metrics.gauc import gauc
@@ -103,6 +104,21 @@ def measure(
         },
     }
     return metrics, {t: r.bins() for t, r in by_task.items()}
+
+
+def above_parent(
+    predictions: pa.Table, tasks: Sequence[str], parents: tuple[int, ...]
+) -> dict[str, float]:
+    """Share of rows on which a task with a parent is predicted above it, which contains it.
+
+    Args:
+        predictions: n rows as `registry.predictions` lays them out.
+        tasks: all tasks of the model.
+        parents: index of each one's parent, -1 without.
+    """
+    probs = [predictions[prob_column(task)].to_numpy() for task in tasks]
+    shares = chain_violations(np.array(probs).T, parents).tolist() if tasks else []
+    return {t: s for t, s, p in zip(tasks, shares, parents, strict=True) if p >= 0}
 
 
 def largest_slices(

@@ -48,6 +48,8 @@ class ReportInput:
     """`experts.json`; empty for towers without gates."""
     survival: Mapping[str, Any] = field(default_factory=dict)
     """`survival.json`; empty without a survival label."""
+    above_parent: Mapping[str, float] = field(default_factory=dict)
+    """Task with a parent to the share of rows on which it is predicted above that."""
     warnings: Sequence[str] = ()
     """What the files make one think twice about."""
 
@@ -109,6 +111,8 @@ def _tasks_table(report: ReportInput) -> str:
         )
     note = "<p>Brackets are 95 % intervals; rows of one user are treated as dependent.</p>"
     header = ["task", "rows", "positives", "users", *names]
+    for task, share in report.above_parent.items():
+        note += f"<p>{escape(task)} is predicted above its parent on {share:.2%} of rows.</p>"
     return f"<h2>Tasks</h2>{table(header, rows)}{note}"
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from recsys_mtl.evaluation.measure import METRICS, largest_slices, measure
+from recsys_mtl.evaluation.measure import METRICS, above_parent, largest_slices, measure
 
 
 def predictions(n=2000, seed=0):
@@ -51,6 +51,14 @@ def test_slices_are_measured_like_a_table_of_their_own():
         for task in ("click", "buy"):
             for metric in METRICS:
                 assert part[task][metric] == pytest.approx(alone["tasks"][task][metric])
+
+
+def test_rows_on_which_a_child_is_predicted_above_its_parent():
+    table = predictions()
+    expected = np.mean(numpy(table, "p__buy") > numpy(table, "p__click"))
+    assert above_parent(table, ["click", "buy"], (-1, 0)) == {"buy": pytest.approx(expected)}
+    assert above_parent(table, ["click", "buy"], (-1, -1)) == {}
+    assert above_parent(table, [], ()) == {}
 
 
 def test_largest_slices_first_ties_by_value():

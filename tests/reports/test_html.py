@@ -51,6 +51,12 @@ class Reader(HTMLParser):
             self.open.pop()
 
 
+def test_a_child_above_its_parent_is_told():
+    page = render_report(replace(REPORT, above_parent={"buy": 0.0123}))
+    assert "buy is predicted above its parent on 1.23% of rows." in page
+    assert "above its parent" not in render_report(REPORT)
+
+
 def test_page_is_self_contained_and_every_figure_is_described():
     page = render_report(REPORT)
     reader = Reader()
