@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,6 +14,7 @@ from recsys_mtl.decisions.decide import ACTIONS
 from recsys_mtl.decisions.signs import likely_column, met_column
 from recsys_mtl.decisions.thresholds import Rates, Threshold, cause_column, in_words, spoken
 from recsys_mtl.decisions.value import MIN_ROWS, Value
+from recsys_mtl.decisions.why import percents
 from recsys_mtl.reports.page import banner, page
 from recsys_mtl.reports.tables import table
 from recsys_mtl.spec.feature_spec import SurvivalLabel
@@ -225,7 +227,8 @@ def _rate(row: Row) -> str:
 def _cause_facts(shown: PageInput, row: Row, cause: str) -> list[list[str]]:
     """Chance of a stop by one cause, and how many days in a row it has counted."""
     policy, value = shown.policy, row[f"{cause}__threshold"]
-    chance = f"{row[cause_column(shown.label, cause, policy.horizon)]:.0%}"
+    probability = np.array(row[cause_column(shown.label, cause, policy.horizon)])
+    chance = str(percents(probability))
     bound = "never counts" if value is None else f"counts from {value:.0%} on"
     facts = [[f"{spoken(cause)} within {policy.horizon} days", f"{chance}, {bound}"]]
     likely, met = row[likely_column(cause)], row[met_column(cause)]

@@ -120,7 +120,7 @@ def _cause_part(case: Case, policy: Policy, thresholds: Mapping[str, float | Non
         value = thresholds[name]
         bound = "never counts" if value is None else f"counts from {_percent(value)} on"
         end = f" of such creatives for {spoken(name)} within {policy.horizon} days ({bound})"
-        texts.append(_joined("operators stop ", _percents(cause.probability), end))
+        texts.append(_joined("operators stop ", percents(cause.probability), end))
     return pa.array(np.choose(nearest, texts), pa.string())
 
 
@@ -131,7 +131,7 @@ def _rate_part(case: Case, live: pa.Table) -> pa.Array:
     rate, target = clicks / np.maximum(shown, 1), np.char.mod("%.2f%%", 100 * signs.target)
     counts = _joined(" (", np.char.mod("%d", clicks), " of ", np.char.mod("%d", shown), ") ")
     start = _joined("its click rate of ", np.char.mod("%.2f%%", 100 * rate), counts)
-    sure = _joined(target, " (", _percents(np.floor(100 * signs.evidence) / 100), " sure)")
+    sure = _joined(target, " (", percents(np.floor(100 * signs.evidence) / 100), " sure)")
     texts = [
         _joined(start, "is below the target of ", sure),
         _joined(start, "may be below the target of ", sure),
@@ -145,9 +145,10 @@ def _percent(share: float) -> str:
     return f"{share:.0%}"
 
 
-def _percents(shares: np.ndarray) -> np.ndarray:
-    """Whole percents, str[B]."""
-    return np.char.mod("%.0f%%", 100 * shares)
+def percents(shares: np.ndarray) -> np.ndarray:
+    """Whole percents, str[B]; what is nearly sure is not called sure."""
+    whole = np.char.mod("%.0f%%", 100 * shares)
+    return np.where((shares > 0.995) & (shares < 1), "over 99%", whole)
 
 
 def _joined(*parts: "str | np.ndarray") -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 
 from recsys_mtl.decisions.decide import decide
 from recsys_mtl.decisions.thresholds import Threshold
+from recsys_mtl.decisions.why import percents
 from tests.decisions.world import DAY, LABEL, THRESHOLDS, live, policy
 
 
@@ -113,3 +114,8 @@ def test_a_genre_has_its_own_target_and_others_the_default():
     targets = dict(zip(found["creative"].to_pylist(), found["target_ctr"].to_pylist(), strict=True))
     assert targets == {"c0": 0.03, "c1": 0.02, "c2": 0.02}
     assert np.all(np.diff(found["rank"].to_numpy()) == 1)
+
+
+def test_what_is_nearly_sure_is_not_called_sure():
+    found = percents(np.array([0, 0.126, 0.994, 0.9951, 0.9999, 1])).tolist()
+    assert found == ["0%", "13%", "99%", "over 99%", "over 99%", "100%"]
