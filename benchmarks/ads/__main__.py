@@ -6,7 +6,8 @@ Every seed is a world of some 60,000 creatives and the seed of its trainings; in
 worlds. Measured: marginal hazards and the classic mistakes; the model beside the oracle and an
 observer who knows the world's equations; baselines; the paper's claims as ablations. The model is
 chosen by validation likelihood in the first world. Trainings are files below DIR: an interrupted
-benchmark goes on where it was. `--quick` makes one small world and keeps no results.
+benchmark goes on where it was. `--quick` makes one small world and keeps no results. Forest and
+boosting need scikit-survival: with `.venv-oracles/bin/python`, of `make oracles`.
 """
 
 import argparse

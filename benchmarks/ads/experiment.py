@@ -22,6 +22,7 @@ from benchmarks.ads.contenders import (
     changed,
 )
 from benchmarks.ads.features import Matrices, click_rate_ratio
+from benchmarks.ads.forests import forests
 from benchmarks.ads.marginal import fitted
 from benchmarks.ads.measure import (
     TEST_DAYS,
@@ -33,13 +34,16 @@ from benchmarks.ads.measure import (
     risks,
 )
 from benchmarks.ads.observer import observed_survival
+from benchmarks.ads.operators import Operators
 from benchmarks.ads.runs import Setting, open_job, read_rows, served, train
 from benchmarks.ads.two_terms import compare
 from benchmarks.ads.world import Truth, make, read_days
 from recsys_mtl.artifacts.commit import atomic_write, make_dir, write_table
 from recsys_mtl.simulate.ads_world import WorldConfig
 
-ORACLE, OBSERVER, CONSTANT, COX = "oracle", "informed observer", "constant hazard", "linear Cox"
+ORACLE, CONSTANT, COX = "oracle", "constant hazard", "linear Cox"
+OBSERVER = "informed observer"
+INFERRING = "observer who infers strictness and budgets"
 RULES = ("rule: lowest click rate", "rule: lowest smoothed rate over genre")
 LEAKED, SERVED, HONEST = "future CTR, as evaluated", "future CTR, as served", "CTR until then"
 
@@ -90,12 +94,15 @@ class Experiment:
         changes = {**WEIGHTS, **MODALITIES}
         known, future = self._rate_settings()
         used_rows, used_matrices = self.all_rows.filter(pa.array(used)), matrices.take(used)
+        trees = forests(used_rows, used_matrices, self.seed)
         return {
             ORACLE: lambda: self._ranked(self.oracle),
-            OBSERVER: lambda: self._ranked(self._observer()),
+            OBSERVER: lambda: self._ranked(self._observer(None)),
+            INFERRING: lambda: self._ranked(self._observer(self._operators())),
             CONSTANT: lambda: self._predicted(flat),
             **{n: partial(self._ranked, risk) for n, risk in zip(RULES, by_rule, strict=True)},
             COX: lambda: self._ranked(cox(used_rows, used_matrices)),
+            **{name: partial(self._ranked_by, risk) for name, risk in trees.items()},
             **{f"candidate: {c.name}": partial(self._trained, c) for c in CANDIDATES},
             BASE: partial(self._trained, self.base),
             **{name: partial(self._changed, change) for name, change in changes.items()},
@@ -123,9 +130,15 @@ class Experiment:
     def _ranked(self, risk: Risks) -> dict[str, Any]:
         return ranked(risk, self.rows, self.oracle)
 
-    def _observer(self) -> Risks:
+    def _ranked_by(self, risk: Callable[[], Risks]) -> dict[str, Any]:
+        return self._ranked(risk())
+
+    def _operators(self) -> Operators:
+        return Operators.of(self.truth, self.world, self.states)
+
+    def _observer(self, operators: Operators | None) -> Risks:
         known = np.setdiff1d(np.unique(self.truth.states.creative), self.rows.creative)
-        curves = observed_survival(self.truth, self.world, self.states, known, TEST_DAYS)
+        curves = observed_survival(self.truth, self.world, self.states, known, TEST_DAYS, operators)
         return risks(life_of_curves(curves), self.rows)
 
     def _rate_settings(self) -> tuple[Setting, Setting]:

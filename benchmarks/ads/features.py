@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_mtl.ingest.ctr_weight import fit_ctr_weights
+from recsys_mtl.ingest.peers import PEERS
 
 _WORD_RIDGE = 10.0
 _ADVERTISER_STRENGTH = 10.0
@@ -27,6 +28,8 @@ class Matrices:
     """float64[B, G], 1 for the row's."""
     counts: np.ndarray
     """float64[B, 3]: log(1 + impressions), log(1 + clicks) and the log of `click_rate_ratio`."""
+    peers: np.ndarray
+    """float64[B, 4]: the columns of `ingest.peers`."""
 
     @classmethod
     def of(cls, rows: pa.Table, world: Path) -> "Matrices":
@@ -45,6 +48,7 @@ class Matrices:
             np.stack([ads[f"image_{k}"].to_numpy() for k in range(8)], axis=1),
             (genres[:, None] == np.unique(genres)).astype(np.float64),
             np.column_stack([np.log1p(impressions), np.log1p(clicks), np.log(ratio)]),
+            np.column_stack([rows[name].to_numpy() for name in PEERS]),
         )
 
     def take(self, rows: np.ndarray) -> "Matrices":

@@ -9,6 +9,10 @@ draws from it by the clicks and by the survival of the days before the landmark:
 
 Its curve is the weighted mean of the draws' plug-in curves: what is left of the oracle's C for
 somebody who has the model's inputs, and knows more of the world than data can tell.
+
+How strict an advertiser is and what a campaign buys are such parameters. The second observer knows
+neither beforehand, and infers them from what earlier days showed of the advertiser's and the
+campaign's other creatives (`operators.py`); of those it is still granted the true click rates.
 """
 
 from dataclasses import dataclass, replace
@@ -19,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks.ads.operators import Operators
 from benchmarks.ads.world import Truth, read_days
 from recsys_mtl.simulate.ads_hazards import AdTruth, AtRisk, hazard_path
 
@@ -68,7 +73,12 @@ def _traces(root: Path, truth: AdTruth, known: np.ndarray) -> np.ndarray:
 
 
 def observed_survival(
-    truth: Truth, world: Path, states: np.ndarray, known: np.ndarray, num_days: int
+    truth: Truth,
+    world: Path,
+    states: np.ndarray,
+    known: np.ndarray,
+    num_days: int,
+    operators: Operators | None = None,
 ) -> np.ndarray:
     """P(alive after each coming day) as the observer sees it, float64[m, H].
 
@@ -78,14 +88,17 @@ def observed_survival(
         states: int64[m], positions of the rows' landmarks; their lives began inside the log.
         known: int64[k], creatives whose latent state the regression may use.
         num_days: H.
+        operators: of the same m states, where strictness and level have to be inferred.
     """
     beliefs, counts = Beliefs.read(world, truth.ads, known), _Counts.read(world, truth)
     rng = np.random.default_rng(0)
     found = []
-    for part in np.array_split(states, -(-len(states) // _ROWS)):
-        creative, age = truth.states.creative[part], truth.states.age[part]
+    for rows in np.array_split(np.arange(len(states)), -(-len(states) // _ROWS)):
+        creative, age = truth.states.creative[states[rows]], truth.states.age[states[rows]]
         draws = _draws(truth.ads, beliefs, creative, rng)
-        log_weight, ads = _weighed(draws, truth, counts, creative, age)
+        if operators is not None:
+            draws = operators.draw(rows, draws, rng)
+        log_weight, ads = _weighed(draws, truth, counts, creative, age, operators is not None)
         weight = np.exp(log_weight - log_weight.max(1, keepdims=True))
         weight /= weight.sum(1, keepdims=True)
         alive = hazard_path(draws, ads, num_days).survival()
@@ -104,9 +117,17 @@ def _draws(
 
 
 def _weighed(
-    draws: AdTruth, truth: Truth, counts: "_Counts", creative: np.ndarray, age: np.ndarray
+    draws: AdTruth,
+    truth: Truth,
+    counts: "_Counts",
+    creative: np.ndarray,
+    age: np.ndarray,
+    by_volume: bool,
 ) -> tuple[np.ndarray, AtRisk]:
-    """Log weights float64[m, draws] from the days before the landmarks, and the draws' states."""
+    """Log weights float64[m, draws] from the days before the landmarks, and the draws' states.
+
+    `by_volume` weighs the impressions as well, which tell of a level that is not known.
+    """
     size = len(draws.quality)
     ads = AtRisk(np.arange(size), *np.zeros((4, size)))
     log_weight = np.zeros(size)
@@ -119,11 +140,22 @@ def _weighed(
         ctr = draws.ctr(today)
         hazard = np.minimum(draws.hazards(today, ctr).sum(1), _ALMOST_ONE)
         fit = clicks * np.log(np.maximum(n, 1) * ctr) - n * ctr + np.log1p(-hazard)
+        if by_volume:
+            fit += _log_likelihood_of_volume(n, draws.delivery(today, ctr))
         log_weight += np.where(lives, fit, 0)
         after = today.tomorrow(ctr, n).columns()
         before = ads.columns()
         ads = AtRisk(*(np.where(lives, after[name], before[name]) for name in before))
     return log_weight.reshape(-1, _DRAWS), replace(ads, age=np.repeat(age, _DRAWS))
+
+
+def _log_likelihood_of_volume(n: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Of n impressions, but for a constant; their noise is log-normal, and Poisson beyond."""
+    seen = np.maximum(n, 1)
+    variance = 0.4**2 + 1 / seen
+    error = np.log(seen) - np.log(mean) + 0.08
+    found: np.ndarray = -(error**2) / variance / 2
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from benchmarks.ads.experiment import (
     CONSTANT,
     COX,
     HONEST,
+    INFERRING,
     LEAKED,
     OBSERVER,
     ORACLE,
     RULES,
     SERVED,
 )
+from benchmarks.ads.forests import BOOSTING, FOREST
 from benchmarks.ads.marginal import NO_CENSORED, NO_ENTRY, RIGHT
 from benchmarks.ads.measure import EDGES, SCOPES
 from benchmarks.ads.table import Bar, Results
@@ -43,9 +45,11 @@ def summary(worlds: Sequence[World], model: str) -> Results:
     }
     _marginal(results, worlds)
     candidates = [f"candidate: {c.name}" for c in CANDIDATES]
-    for case in (ORACLE, OBSERVER, BASE, CONSTANT, *RULES, COX, *candidates):
+    trees = [name for name in (FOREST, BOOSTING) if all(name in w["cases"] for w in worlds)]
+    observers = (OBSERVER, INFERRING)
+    for case in (ORACLE, *observers, BASE, CONSTANT, *RULES, COX, *trees, *candidates):
         _ranking(results, case, worlds)
-    for case in (COX, *WEIGHTS, *MODALITIES):
+    for case in (*observers, COX, *trees, *WEIGHTS, *MODALITIES):
         _change(results, case, worlds)
     for one, other in (("two terms", "one term"), ("daily", "one term")):
         for scope in SCOPES:
@@ -127,7 +131,7 @@ def _bars(results: Results, worlds: Sequence[World]) -> None:
     what = "mean absolute error of marginal hazards"
     results.bars.append(Bar(f"{what}, mean of worlds", mean(errors), _MARGINAL_ERROR))
     results.bars.append(Bar(f"{what}, worst world", max(errors), _MARGINAL_ERROR))
-    for case in (BASE, OBSERVER):
+    for case in (BASE, OBSERVER, INFERRING):
         for scope in SCOPES:
             gap = -mean(w["cases"][case]["minus_oracle"][scope][0] for w in worlds)
             results.bars.append(Bar(f"oracle's {scope} C - that of the {case}", gap, _ORACLE_GAP))

@@ -32,8 +32,15 @@ class Outputs:
 
     logits: Tensor
     """float32[B, T], in the order of the layout's tasks."""
-    hazard: Tensor | None
-    """What the hazard head gives, float32[B, Q, J]; None without a survival label."""
+    head: HazardHead | None = None
+    """None without a survival label."""
+    f: Tensor | None = None
+    """float32[B, D], what enters it."""
+
+    @property
+    def hazard(self) -> Tensor | None:
+        """What the hazard head gives, float32[B, Q, J]; it runs only where it is asked for."""
+        return None if self.head is None else self.head(self.f)
 
 
 class DensePart(nn.Module):
@@ -71,8 +78,8 @@ class DensePart(nn.Module):
             heads = zip(self.tasks, self.heads, strict=True)
             logits = torch.stack([head(f[task]) for task, head in heads], dim=1)
         if self.hazard is None or self.survival is None:
-            return Outputs(logits, None)
-        return Outputs(logits, self.hazard(f[self.survival.name]))
+            return Outputs(logits)
+        return Outputs(logits, self.hazard, f[self.survival.name])
 
     @property
     def balance_loss(self) -> Tensor | None:

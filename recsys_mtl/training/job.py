@@ -34,14 +34,16 @@ _MARGINAL_ROWS = 65_536
 
 
 def train_key(loaded: Loaded, ingested: Manifest, creatives: Manifest | None = None) -> str:
-    """Run key: shards, model, objectives and training configuration."""
+    """Run key: shards, model, objectives, training configuration and size of ad-level batches."""
     pipeline = loaded.pipeline
     parts = {
         "model": pipeline.model,
         "objectives": pipeline.objectives,
         "training": pipeline.training,
     }
-    config = {name: part.model_dump(mode="json") for name, part in parts.items()}
+    config: dict[str, Any] = {name: part.model_dump(mode="json") for name, part in parts.items()}
+    if creatives is not None and pipeline.creatives is not None:
+        config["creatives.batch_rows"] = pipeline.creatives.batch_rows
     return run_key(
         "train",
         ingest=ingested.sha,

@@ -65,11 +65,13 @@ class Learner:
         config, parents = self._config, self.layout.parents
         outputs = outputs or self.model.outputs(batch)
         losses, present = task_losses(outputs.logits, batch, parents, config.chain, config.hinge)
-        if outputs.hazard is None:
+        if self._survival is None:
             return losses, present
-        loss = total = outputs.hazard.new_zeros(())
-        if self._survival is not None and batch.survival is not None:
-            loss, total = self._survival.loss(outputs.hazard, batch.survival)
+        loss = total = losses.new_zeros(())
+        if batch.survival is not None:
+            z = outputs.hazard
+            assert z is not None
+            loss, total = self._survival.loss(z, batch.survival)
         mean = loss / torch.where(total > 0, total, 1.0)
         return torch.cat([losses, mean[None]]), torch.cat([present, (total > 0)[None]])
 

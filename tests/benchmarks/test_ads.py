@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from benchmarks.ads.features import click_rate_ratio
+from benchmarks.ads.baselines import by_landmark
+from benchmarks.ads.features import Matrices, click_rate_ratio
 from benchmarks.ads.marginal import NO_CENSORED, NO_ENTRY, RIGHT, fitted
 from benchmarks.ads.measure import (
     EDGES,
@@ -19,6 +20,8 @@ from benchmarks.ads.measure import (
     risks,
 )
 from benchmarks.ads.observer import observed_survival
+from benchmarks.ads.operators import Operators
+from benchmarks.ads.page import page
 from benchmarks.ads.world import Truth, make, read_days
 from recsys_mtl.simulate.ads_world import WorldConfig
 
@@ -120,6 +123,30 @@ def test_the_observer_ranks_between_chance_and_the_oracle(world):
     np.testing.assert_array_equal(seen, again)
 
 
+def test_beliefs_about_operators_are_as_wrong_as_they_say(world):
+    root, truth = world
+    chosen = np.flatnonzero((truth.states.age == 1) & (truth.states.creative % 3 == 0))
+    found = Operators.of(truth, root, chosen)
+    creative = truth.states.creative[chosen]
+    true = np.stack([truth.ads.strictness, np.log(truth.ads.level)], axis=1)[creative]
+    error = (true - found.mean) / found.sd
+    np.testing.assert_allclose((error**2).mean(axis=0), 1, atol=0.2)
+    for k, least in enumerate((0.3, 0.5)):
+        assert np.corrcoef(true[:, k], found.mean[:, k])[0, 1] > least
+    assert found.sd[:, 0].max() <= 0.3
+
+
+def test_the_first_of_an_advertiser_and_campaign_is_believed_average(world):
+    root, truth = world
+    log = read_days(root, "delivery")
+    first = log["day"].combine_chunks()[0]
+    born = log.filter(pa.compute.equal(log["day"], first))["creative"].to_numpy()
+    states = truth.at(born, np.ones_like(born))
+    found = Operators.of(truth, root, states[states >= 0])
+    assert len(found.mean) > 20
+    np.testing.assert_array_equal(found.mean, np.tile([0, 5.3], (len(found.mean), 1)))
+
+
 def test_a_creative_without_impressions_has_the_click_rate_of_its_genre():
     rng = np.random.default_rng(0)
     n = rng.integers(50, 500, 200)
@@ -134,3 +161,57 @@ def test_a_creative_without_impressions_has_the_click_rate_of_its_genre():
         assert ratio[genre == name].mean() == pytest.approx(1, abs=0.15)
     order = np.argsort(clicks / np.maximum(n, 1))
     assert ratio[order[-1]] > 1.5 and ratio[order[5]] < 0.8
+
+
+def test_a_baseline_learns_each_landmark_from_its_own_train_rows():
+    rng = np.random.default_rng(0)
+    n = 120
+    landmark = rng.choice([1, 7, 10], n)
+    late = rng.random(n) < 0.2
+    part = rng.choice(["train", "test"], n)
+    rows = pa.table(
+        {
+            "part": part,
+            "landmark": landmark,
+            "entry": landmark + late,
+            "exit": landmark + late + rng.integers(0, 9, n),
+            "stopped": rng.integers(0, 2, n),
+            "advertiser": rng.integers(0, 5, n),
+        }
+    )
+    parts = [rng.random((n, k)) for k in (3, 8, 2, 3, 4)]
+    asked = {}
+
+    def fitted(x, outcomes, of, horizons):
+        asked[horizons["short"]] = len(x), len(outcomes.time), len(of)
+        return {scope: np.full(len(of), float(days)) for scope, days in horizons.items()}
+
+    found = by_landmark(rows, Matrices(*parts), fitted)
+    for age, short in ((1, 9), (7, 3), (10, 1)):
+        train = (landmark == age) & ~late & (part == "train")
+        tested = (landmark == age) & (part == "test")
+        assert asked[short] == (train.sum(), train.sum(), tested.sum())
+    test = landmark[part == "test"]
+    np.testing.assert_array_equal(found["short"], np.select([test == 1, test == 7], [9, 3], 1))
+    assert set(found["overall"]) == set(found["long"]) == {30}
+
+
+def test_the_page_shows_rows_changes_and_bars():
+    def row(case, metric, value, interval=(None, None)):
+        return {"case": case, "metric": metric, "value": value, "interval": interval}
+
+    rows = [
+        row("Cox", "overall C", 0.7, (0.65, 0.75)),
+        row("Cox", "overall C - oracle's", -0.1),
+        row("candidate: grid", "overall C - oracle's", -0.2),
+        row("without title - model", "nats per row", 0.05),
+        row("O/E, model", "days 1-2", 1.01),
+    ]
+    bars = [{"bar": "a gap", "found": 0.03, "at_most": 0.02, "met": False}]
+    lines = page({"rows": rows, "bars": bars, "facts": {"creatives": [1, 2]}}).splitlines()
+    assert lines[0].startswith("2 worlds")
+    assert "| Cox |  |  | 0.7000 [0.6500, 0.7500] |  |  | -0.1000 |" in lines
+    assert "| without title |  |  |  | 0.0500 |" in lines
+    assert "| O/E, model | 1.0100 |" in lines
+    assert "| a gap | 0.0300 | 0.0200 | **missed** |" in lines
+    assert not any("candidate" in line for line in lines)

@@ -32,6 +32,9 @@ def overrides(ads, home):
         "training.threads=1",
         "training.epochs=4",
         "training.batch_rows=512",
+        # So few steps have to be large ones.
+        "training.dense.lr=0.002",
+        "training.sparse.lr=0.1",
     ]
 
 

@@ -18,7 +18,9 @@ PIPELINE = Path(__file__).parents[2] / "pipelines" / "delivery_logs.yaml"
 
 def open_job(ads, home, *more):
     flags = [f"data.root={ads}", f"home={home}", "creatives.test=10d", "ingest.workers=1"]
-    return Job.open(PIPELINE, [*flags, "training.threads=1", *more], None, True)
+    # A few hundred rows make few steps.
+    flags += ["training.threads=1", "training.dense.lr=0.003"]
+    return Job.open(PIPELINE, [*flags, *more], None, True)
 
 
 @pytest.fixture(scope="module")

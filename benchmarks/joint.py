@@ -1,0 +1,131 @@
+"""What does the survival head cost beside clicks? CPU time of training per step of the clicks.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.joint [--quick]
+
+Equal: impressions, model below the heads, batches, threads, seed. `clicks alone` is the pipeline
+file without its creatives; `clicks and stops` is the file as it is, with the steps on creatives
+that come between those on impressions in an epoch. A case is an epoch from shards, its CPU time
+over its number of click steps. Target: at most 1.15.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import yaml
+
+from benchmarks.results import interleaved, keep, show
+from recsys_mtl.batches.joint import JointShards, Shards
+from recsys_mtl.batches.order import Shuffle
+from recsys_mtl.batches.reader import EncodedShards
+from recsys_mtl.cli.stages import Job
+from recsys_mtl.ingest.job import ingest
+from recsys_mtl.simulate.ads import write_world
+from recsys_mtl.simulate.ads_world import WorldConfig
+from recsys_mtl.spec.layout import compile_layout
+from recsys_mtl.spec.load import load_pipeline
+from recsys_mtl.training.learner import Learner
+
+TARGET = 1.15
+ROOT = Path(__file__).parents[1]
+UNIT = "us/click step"
+ALONE, JOINT = "clicks alone", "clicks and stops"
+_QUICK = WorldConfig(num_creatives=1_000, num_users=300, num_days=30, rows_per_day=4_000)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a small world, two rounds, no file")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_world(root / "ads", _QUICK if quick else WorldConfig())
+        cases = {ALONE: alone(root), JOINT: joint(root)}
+        for epoch in cases.values():
+            epoch()
+        found = interleaved(cases, 2 if quick else 7)
+    if quick:
+        show(UNIT, found, base=ALONE)
+    else:
+        keep("joint", UNIT, found, base=ALONE)
+    ratio = median(j / a for j, a in zip(found[JOINT], found[ALONE], strict=True))
+    print(f"target {TARGET}: {'met' if ratio <= TARGET else 'missed'}")
+
+
+def joint(root: Path) -> Callable[[], float]:
+    """The pipeline as it is shipped."""
+    loaded = load_pipeline(ROOT / "pipelines" / "ad_creatives.yaml", _overrides(root))
+    job = Job(loaded, None, quiet=True)
+    assert job.creatives is not None and loaded.pipeline.creatives is not None
+    own = [compile_layout(loaded.spec, source) for source in loaded.sources]
+    shards = JointShards(
+        EncodedShards(job.ingested, loaded.layout, own[0]),
+        EncodedShards(job.creatives, loaded.layout, own[1]),
+        loaded.pipeline.creatives.batch_rows,
+    )
+    learner = Learner(loaded.pipeline, loaded.layout)
+    rows = loaded.pipeline.training.batch_rows
+    return _epoch(learner, shards, rows, shards.first.num_batches("train", rows))
+
+
+def alone(root: Path) -> Callable[[], float]:
+    """The same without its creatives."""
+    pipeline = yaml.safe_load((ROOT / "pipelines" / "ad_creatives.yaml").read_text())
+    spec = yaml.safe_load((ROOT / "feature_specs" / "ad_creatives.yaml").read_text())
+    without_creatives(pipeline, spec)
+    (root / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    pipeline["spec"] = "spec.yaml"
+    (root / "clicks.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    loaded = load_pipeline(root / "clicks.yaml", _overrides(root))
+    shards = EncodedShards(ingest(loaded, None), loaded.layout)
+    rows = loaded.pipeline.training.batch_rows
+    learner = Learner(loaded.pipeline, loaded.layout)
+    return _epoch(learner, shards, rows, shards.num_batches("train", rows))
+
+
+def without_creatives(pipeline: dict[str, Any], spec: dict[str, Any]) -> None:
+    """Take the ad-level source and its label out of a pipeline file and its feature spec."""
+    pipeline.pop("schedule")
+    source = pipeline.pop("creatives")["source"]
+    label = spec["sources"].pop(source)["survival"]["name"]
+    pipeline["objectives"]["tasks"].pop(label)
+    pipeline["gate"]["margins"].pop(label, None)
+    pipeline["gate"]["floors"].pop(label, None)
+    pipeline["gate"].pop("min_campaigns", None)
+    groups = pipeline["model"]["task_groups"]
+    pipeline["model"]["task_groups"] = {k: v for k, v in groups.items() if label not in v}
+    for part in ("features", "sequences"):
+        spec[part] = [item for item in spec[part] if item.get("sources") != [source]]
+        for item in spec[part]:
+            item.pop("sources", None)
+    used = {item.get("table") for item in spec["features"]}
+    used |= {field["table"] for sequence in spec["sequences"] for field in sequence["fields"]}
+    spec["tables"] = {name: table for name, table in spec["tables"].items() if name in used}
+
+
+def _overrides(root: Path) -> list[str]:
+    flags = [f"data.root={root / 'ads'}", f"home={root / 'out'}", "training.threads=1"]
+    return [*flags, "ingest.workers=1"]
+
+
+def _epoch(learner: Learner, shards: Shards, rows: int, clicks: int) -> Callable[[], float]:
+    """CPU time of an epoch over its `clicks` steps on impressions, in microseconds."""
+
+    def measure() -> float:
+        start = time.process_time()
+        for batch in shards.batches("train", rows, shuffle=Shuffle(1, 0)):
+            learner.step(batch)
+        return (time.process_time() - start) / clicks * 1e6
+
+    return measure
+
+
+if __name__ == "__main__":
+    main()
