@@ -9,9 +9,12 @@ COMMON = (
     f"creatives.test={TEST_DAYS}d",
     "creatives.batch_rows=128",
     "objectives.tasks.stop.weight=5",
+    "training.epochs=3",
+    "training.dense.lr=0.001",
 )
-"""Twenty times the creatives of the demo and a tenth of its impressions: the demo has to make more
-steps of fewer rows, and its clicks suffer from a weight that is worth .001 nats here."""
+"""Twenty times the creatives of the demo and a tenth of its impressions: the demo has to learn from
+few steps of few rows, and its clicks suffer from a weight that is worth .001 nats here, and from a
+third epoch."""
 CANDIDATES = (
     Setting("shipped"),
     Setting("paper-grid", ("model.hazard.edges=[1,3,5,7,10,30,60,90,120]",)),

@@ -32,15 +32,8 @@ class Outputs:
 
     logits: Tensor
     """float32[B, T], in the order of the layout's tasks."""
-    head: HazardHead | None = None
-    """None without a survival label."""
-    f: Tensor | None = None
-    """float32[B, D], what enters it."""
-
-    @property
-    def hazard(self) -> Tensor | None:
-        """What the hazard head gives, float32[B, Q, J]; it runs only where it is asked for."""
-        return None if self.head is None else self.head(self.f)
+    hazard: Tensor | None
+    """What the hazard head gives, float32[B, Q, J]; None without one, or where it did not run."""
 
 
 class DensePart(nn.Module):
@@ -70,16 +63,18 @@ class DensePart(nn.Module):
         if layout.survival is not None:
             self.hazard = _build_hazard(self.tower.out_dim, layout.survival, config.hazard)
 
-    def forward(self, embedded: Embedded, probe: Probe | None = None) -> Outputs:
-        """Outputs of all heads; a probe sees all gates."""
+    def forward(
+        self, embedded: Embedded, probe: Probe | None = None, with_hazard: bool = True
+    ) -> Outputs:
+        """Outputs of all heads, that of hazards where it is wanted; a probe sees all gates."""
         f = self.tower(self.bottom(embedded), probe)
         logits = embedded.dense.new_empty(len(embedded.dense), len(self.tasks))
         if self.tasks:
             heads = zip(self.tasks, self.heads, strict=True)
             logits = torch.stack([head(f[task]) for task, head in heads], dim=1)
-        if self.hazard is None or self.survival is None:
-            return Outputs(logits)
-        return Outputs(logits, self.hazard, f[self.survival.name])
+        if self.hazard is None or self.survival is None or not with_hazard:
+            return Outputs(logits, None)
+        return Outputs(logits, self.hazard(f[self.survival.name]))
 
     @property
     def balance_loss(self) -> Tensor | None:
@@ -122,14 +117,16 @@ class MultiTaskModel(nn.Module):
         self.parents = chained(config.chain, layout.parents)
         """Parents along which predictions are multiplied, -1 without."""
 
-    def outputs(self, batch: Batch, probe: Probe | None = None) -> Outputs:
-        """Outputs of all heads."""
-        outputs: Outputs = self.dense_part(self.embeddings(batch), probe)
+    def outputs(
+        self, batch: Batch, probe: Probe | None = None, with_hazard: bool = True
+    ) -> Outputs:
+        """Outputs of all heads, that of hazards where it is wanted."""
+        outputs: Outputs = self.dense_part(self.embeddings(batch), probe, with_hazard)
         return outputs
 
     def forward(self, batch: Batch, probe: Probe | None = None) -> Tensor:
         """Logits float32[B, T]; in a product that of a label is conditional on its parent."""
-        return self.outputs(batch, probe).logits
+        return self.outputs(batch, probe, with_hazard=False).logits
 
     def predict_log_probs(self, batch: Batch, probe: Probe | None = None) -> tuple[Tensor, Tensor]:
         """Give log p and log(1 - p) of every label over the entire space, float32[B, T] each."""

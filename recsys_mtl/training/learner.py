@@ -63,15 +63,14 @@ class Learner:
     def losses(self, batch: Batch, outputs: Outputs | None = None) -> tuple[Tensor, Tensor]:
         """Losses and their presence, float32 and bool [layout.output_names], of a batch."""
         config, parents = self._config, self.layout.parents
-        outputs = outputs or self.model.outputs(batch)
+        times = batch.survival
+        outputs = outputs or self.model.outputs(batch, with_hazard=times is not None)
         losses, present = task_losses(outputs.logits, batch, parents, config.chain, config.hinge)
         if self._survival is None:
             return losses, present
         loss = total = losses.new_zeros(())
-        if batch.survival is not None:
-            z = outputs.hazard
-            assert z is not None
-            loss, total = self._survival.loss(z, batch.survival)
+        if times is not None and outputs.hazard is not None:
+            loss, total = self._survival.loss(outputs.hazard, times)
         mean = loss / torch.where(total > 0, total, 1.0)
         return torch.cat([losses, mean[None]]), torch.cat([present, (total > 0)[None]])
 

@@ -74,9 +74,6 @@ class ConcatBottom(nn.Module):
         mean = events.mask / events.mask.sum(1, keepdim=True).clamp(min=1)
         out: list[Tensor] = []
         for field, e_BSE in events.fields.items():
-            if field not in self.attention and not events.mask.any():
-                out.append(e_BSE.new_zeros(len(e_BSE), e_BSE.shape[2]))
-                continue
             weights = [mean] if field in self._means else []
             if field in self.attention:
                 target = bags[sequence.targets[field]]
