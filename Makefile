@@ -81,6 +81,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.towers --quick
 	$(BIN)/python -m benchmarks.survival_metrics --quick
 	$(BIN)/python -m benchmarks.hazard_loss --quick
+	$(BIN)/python -m benchmarks.joint --quick
 
 clean:
 	rm -rf out demo site .pytest_cache .mypy_cache .ruff_cache

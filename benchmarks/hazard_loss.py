@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.results import interleaved, keep, show
+from benchmarks.results import interleaved, report
 from recsys_mtl.objectives.hazard import daily_hazard_loss, exposures
 
 ROWS = 65_536
@@ -94,10 +94,7 @@ def main() -> None:
         measure()
     found = interleaved(cases, 3 if quick else 9)
     base = "1 cause, from exits"
-    if quick:
-        show("rows/CPU-s", found, base)
-    else:
-        keep("hazard_loss", "rows/CPU-s", found, base)
+    report("hazard_loss", "rows/CPU-s", found, base, is_kept=not quick)
     for name in ours:
         verdict = "met" if statistics.median(found[name]) >= BAR else "MISSED"
         print(f"{name}: bar {BAR:,.0f} rows/s: {verdict}")

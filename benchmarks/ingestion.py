@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.results import interleaved, keep
+from benchmarks.results import interleaved, report
 from recsys_mtl.ingest.job import ingest
 from recsys_mtl.simulate.short_video import WorldConfig, write_world
 from recsys_mtl.spec.load import load_pipeline
@@ -21,7 +21,7 @@ PIPELINE = Path(__file__).parents[1] / "pipelines" / "short_video.yaml"
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds; keeps nothing")
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -43,7 +43,7 @@ def main() -> None:
             "ray, 2 workers": lambda: rate("ray", 2),
         }
         found = interleaved(cases, 2 if quick else 3)
-    keep("ingestion", "rows/s", found, base="local, 1 worker")
+    report("ingestion", "rows/s", found, base="local, 1 worker", is_kept=not quick)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks.results import interleaved, keep, show
+from benchmarks.results import interleaved, report
 from recsys_mtl.batches.joint import JointShards, Shards
 from recsys_mtl.batches.order import Shuffle
 from recsys_mtl.batches.reader import EncodedShards
@@ -51,10 +51,7 @@ def main() -> None:
         for epoch in cases.values():
             epoch()
         found = interleaved(cases, 2 if quick else 7)
-    if quick:
-        show(UNIT, found, base=ALONE)
-    else:
-        keep("joint", UNIT, found, base=ALONE)
+    report("joint", UNIT, found, base=ALONE, is_kept=not quick)
     ratio = median(j / a for j, a in zip(found[JOINT], found[ALONE], strict=True))
     print(f"target {TARGET}: {'met' if ratio <= TARGET else 'missed'}")
 

@@ -23,11 +23,18 @@ def interleaved(cases: dict[str, Callable[[], float]], rounds: int) -> dict[str,
     return found
 
 
-def keep(
-    name: str, unit: str, found: dict[str, list[float]], base: str | Mapping[str, str]
+def report(
+    name: str,
+    unit: str,
+    found: dict[str, list[float]],
+    base: str | Mapping[str, str],
+    *,
+    is_kept: bool,
 ) -> None:
-    """What `show` prints, and the JSON file of it."""
+    """What `show` prints, and the JSON file of it, which a quick run must not replace."""
     rows, ratios = show(unit, found, base)
+    if not is_kept:
+        return
     record = {"machine": machine(), "rows": rows, "ratios": ratios}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")

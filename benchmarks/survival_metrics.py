@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.results import interleaved, keep, show
+from benchmarks.results import interleaved, report
 from recsys_mtl.metrics.clusters import Clusters
 from recsys_mtl.metrics.survival.bootstrap import cluster_bootstrap
 from recsys_mtl.metrics.survival.bucketed import count_pairs_bucketed, count_pairs_td
@@ -141,10 +141,7 @@ def main() -> None:
     found = interleaved(cases, 3)
     exact = {case: f"exact {case.split()[-1]}" for case in cases}
     base = {case: form for case, form in exact.items() if form in cases}
-    if quick:
-        show("ms", found, base)
-    else:
-        keep("survival_metrics", "ms", found, base)
+    report("survival_metrics", "ms", found, base, is_kept=not quick)
     for name, goal in GOALS_MS.items():
         if name in found:
             middle = statistics.median(found[name])

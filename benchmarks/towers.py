@@ -18,7 +18,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.quality.contenders import BASE, CONTENDERS, SINGLE_TASK
-from benchmarks.results import interleaved, keep
+from benchmarks.results import interleaved, report
 from recsys_mtl.batches.batch import Batch
 from recsys_mtl.batches.reader import EncodedShards
 from recsys_mtl.ingest.job import ingest
@@ -35,7 +35,7 @@ def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", type=Path)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds; keeps nothing")
     parser.add_argument("--profile", action="store_true", help="print each tower's largest ops")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -48,7 +48,7 @@ def main() -> None:
         if args.profile:
             for name, learner in learners.items():
                 print(f"\n{name}\n{_largest(learner, batches)}")
-    keep("towers", "rows/CPU-s", found, base=BASE)
+    report("towers", "rows/CPU-s", found, base=BASE, is_kept=not args.quick)
     for name, bar in _BARS.items():
         ratio = sum(found[name]) / sum(found[BASE])
         print(f"{name}: {ratio:.2f} of {BASE}, bar {bar}: {'met' if ratio >= bar else 'missed'}")

@@ -20,7 +20,10 @@ def test_one_base_is_that_of_all_cases():
 
 def test_a_file_holds_what_was_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    results.keep("loss", "ms", FOUND, "alone")
+    results.report("loss", "ms", FOUND, "alone", is_kept=False)
+    assert "theirs 1e4 / alone" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    results.report("loss", "ms", FOUND, "alone", is_kept=True)
     record = json.loads((tmp_path / "loss.json").read_text())
     assert "theirs 1e4 / alone" in capsys.readouterr().out
     assert (record["rows"], record["ratios"]) == results.show("ms", FOUND, "alone")
