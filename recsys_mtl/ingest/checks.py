@@ -12,8 +12,15 @@ from recsys_mtl.ingest.labels import outcome
 from recsys_mtl.ingest.numbers import fitted_step, read_number, transformed
 from recsys_mtl.ingest.survival_labels import encode_survival
 from recsys_mtl.ingest.times import known_before, time_us
+from recsys_mtl.ingest.vectors import read_vectors
 from recsys_mtl.spec.base import duration_us
-from recsys_mtl.spec.feature_spec import BinaryLabel, NumberFeature, Sequence, TimeUnit
+from recsys_mtl.spec.feature_spec import (
+    BinaryLabel,
+    NumberFeature,
+    Sequence,
+    TimeUnit,
+    VectorFeature,
+)
 from recsys_mtl.spec.layout import TIME
 
 
@@ -29,6 +36,9 @@ def check_rows(table: pa.Table, ctx: SourceContext) -> list[Problem]:
         if isinstance(feature, NumberFeature):
             with collecting(problems):
                 _check_number(table, feature)
+        elif isinstance(feature, VectorFeature):
+            with collecting(problems):
+                read_vectors(table, feature)
     unit = ctx.source_spec.keys.time_unit
     for sequence in ctx.spec.sequences_of(ctx.source):
         if sequence.events is None:

@@ -169,6 +169,35 @@ def drop_nulls(ragged: Ragged) -> Ragged:
     return ragged.where(_flags(ragged.values.is_valid()))
 
 
+def with_ngrams(ragged: Ragged, size: int, column: str) -> Ragged:
+    """Words, then pairs of neighbours, and so on up to `size` words, of each row.
+
+    Words of a pair are joined by a space, so `ad` and `free` side by side are the id `ad free`.
+
+    Raises:
+        DataError: if ids are integers.
+    """
+    if size == 1 or not len(ragged.values):
+        return ragged
+    if family_of(ragged.values) != "string":
+        text = "holds integers; n-grams are of words"
+        raise refuse(column, text, "Remove `ngrams`, or deliver strings.", "D034")
+    words = ragged.values
+    if pa.types.is_dictionary(words.type):
+        words = words.dictionary_decode()
+    row = np.repeat(np.arange(len(ragged.lengths)), ragged.lengths)
+    parts, rows = [words], [row]
+    for n in range(2, size + 1):
+        starts = np.flatnonzero(row[: len(row) - n + 1] == row[n - 1 :])
+        neighbours = [words.take(pa.array(starts + k)) for k in range(n)]
+        parts.append(pc.binary_join_element_wise(*neighbours, " "))
+        rows.append(row[starts])
+    owner = np.concatenate(rows)
+    joined = pa.concat_arrays(parts).take(pa.array(np.argsort(owner, kind="stable")))
+    lengths = np.bincount(owner, minlength=len(ragged.lengths))
+    return Ragged(joined, np.concatenate([[0], np.cumsum(lengths)]))
+
+
 def _canonical_dictionary(array: pa.Array, column: str) -> pa.Array:
     values = canonical_ids(array.dictionary, column)
     if pa.types.is_string(values.type) and not values.null_count:

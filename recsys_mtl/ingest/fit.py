@@ -20,7 +20,8 @@ from recsys_mtl.ingest.inputs import IdInput, IdUse, id_uses, read_ids
 from recsys_mtl.ingest.labels import encode_labels
 from recsys_mtl.ingest.moments import Sums, sums_of
 from recsys_mtl.ingest.numbers import Moments, apply_steps, fitted_step, number_column, read_number
-from recsys_mtl.spec.feature_spec import FeatureSpec, NumberFeature, VocabIds
+from recsys_mtl.ingest.vectors import read_vectors
+from recsys_mtl.spec.feature_spec import FeatureSpec, NumberFeature, VectorFeature, VocabIds
 from recsys_mtl.spec.layout import SPLIT, TIME
 
 __all__ = ["FIT_JSON", "FitState", "LabelCount", "PartialFit", "finish", "fit_fp", "partial_fit"]
@@ -83,6 +84,10 @@ def partial_fit(
                 raw = read_number(train_rows, feature)
                 missing[feature.name] = int(np.isnan(raw).sum())
                 sums |= _sums(feature, raw)
+        elif isinstance(feature, VectorFeature):
+            with collecting(problems):
+                _, present = read_vectors(train_rows, feature)
+                missing[feature.name] = int((~present).sum())
     with collecting(problems):
         tasks = spec.sources[source].labels
         for task, (label, mask) in encode_labels(train_rows, tasks, as_of_us).items():

@@ -14,6 +14,7 @@ from recsys_mtl.ingest.columns import (
     family_of,
     ragged_ids,
     refuse,
+    with_ngrams,
 )
 from recsys_mtl.spec.feature_spec import FeatureSpec, RangeIds
 
@@ -31,6 +32,7 @@ class IdUse:
     """One id per row, or which elements of a longer list."""
     max_len: int = 1
     separator: str | None = None
+    ngrams: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ def id_uses(spec: FeatureSpec, source: str) -> tuple[IdUse, ...]:
             uses.append(IdUse(f.name, f.column or f.name, f.table, "one"))
         elif f.kind == "id_list":
             column = f.column or f.name
-            uses.append(IdUse(f.name, column, f.table, "first", f.max_len, f.separator))
+            more = (f.max_len, f.separator, f.ngrams)
+            uses.append(IdUse(f.name, column, f.table, "first", *more))
     for s in spec.sequences_of(source):
         names = [(f"{s.name}__{f.name}", f.table) for f in s.fields]
         uses += [IdUse(name, name, table, "newest", s.max_len) for name, table in names]
@@ -85,7 +88,7 @@ def read_ids(assembled: pa.Table, use: IdUse, spec: FeatureSpec) -> IdInput:
     else:
         lists = ragged_ids(column, use.column, use.separator)
         if use.keep == "first":
-            lists = drop_nulls(lists).first(use.max_len)
+            lists = with_ngrams(drop_nulls(lists), use.ngrams, use.column).first(use.max_len)
         else:
             lists = lists.newest(use.max_len)
         values, offsets = lists.values, lists.offsets

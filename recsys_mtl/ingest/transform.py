@@ -16,7 +16,14 @@ from recsys_mtl.ingest.inputs import IdInput, IdUse, id_uses, read_ids
 from recsys_mtl.ingest.labels import encode_labels
 from recsys_mtl.ingest.numbers import bucket_ids, filled, missing_flags, read_number, transformed
 from recsys_mtl.ingest.survival_labels import encode_entry, encode_survival
-from recsys_mtl.spec.feature_spec import ASSIGN, FeatureSpec, Keys, NumberFeature
+from recsys_mtl.ingest.vectors import read_vectors
+from recsys_mtl.spec.feature_spec import (
+    ASSIGN,
+    FeatureSpec,
+    Keys,
+    NumberFeature,
+    VectorFeature,
+)
 from recsys_mtl.spec.layout import (
     GROUP,
     ROW_ID,
@@ -29,6 +36,7 @@ from recsys_mtl.spec.layout import (
     missing_column,
     outcome_columns,
     survival_column,
+    vector_columns,
 )
 
 _GROUP_SEED = 0
@@ -79,6 +87,10 @@ def encode(
         if isinstance(feature, NumberFeature):
             with collecting(problems):
                 columns |= _encode_number(assembled, feature, fit)
+        elif isinstance(feature, VectorFeature):
+            with collecting(problems):
+                vectors, _ = read_vectors(assembled, feature)
+                columns |= zip(vector_columns(feature), map(pa.array, vectors.T), strict=True)
     with collecting(problems):
         columns |= _encode_outcomes(assembled, layout, as_of_us, with_labels)
     if problems:

@@ -7,10 +7,10 @@ import pyarrow as pa
 
 from recsys_mtl.artifacts.commit import read_table
 from recsys_mtl.ingest.inputs import id_uses
-from recsys_mtl.ingest.numbers import number_column
+from recsys_mtl.ingest.vectors import LISTS
 from recsys_mtl.registry.bundle import Bundle
 from recsys_mtl.registry.read_outs import read_outs
-from recsys_mtl.spec.feature_spec import ASSIGN, NumberFeature
+from recsys_mtl.spec.feature_spec import ASSIGN, NumberFeature, VectorFeature
 from recsys_mtl.spec.layout import ROW_ID, TIME
 
 if TYPE_CHECKING:
@@ -64,14 +64,14 @@ def _scored_columns(bundle: Bundle) -> Iterator[str]:
     yield from (survival.entry,) if survival else ()
     yield from (use.column for use in id_uses(bundle.spec, bundle.source))
     for feature in bundle.spec.features_of(bundle.source):
-        if isinstance(feature, NumberFeature):
-            yield number_column(feature)
+        if isinstance(feature, NumberFeature | VectorFeature):
+            yield feature.column or feature.name
 
 
 def _type_of(kind: pa.DataType, is_key: bool) -> "DataType | Array | AnyType":
     from mlflow.types.schema import AnyType, Array, DataType
 
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if any(is_list(kind) for is_list in LISTS):
         return Array(AnyType())
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return DataType.string

@@ -184,6 +184,9 @@ class IdListFeature(Strict):
     max_len: int = Field(ge=1, le=10_000)
     pooling: Literal["sum", "mean"] = "mean"
     separator: str | None = Field(None, description="splits a string column into a list")
+    ngrams: int = Field(
+        1, ge=1, le=5, description="of words: also pairs, triples, ... of neighbours as ids"
+    )
     sources: Annotated[tuple[Name, ...], FromList] | None = None
 
 
@@ -216,7 +219,20 @@ class NumberFeature(Strict):
     sources: Annotated[tuple[Name, ...], FromList] | None = None
 
 
-Feature = Annotated[IdFeature | IdListFeature | NumberFeature, Field(discriminator="kind")]
+class VectorFeature(Strict):
+    """A given vector per row, for example the embedding of an image or a text; null is zeros."""
+
+    kind: Literal["vector"]
+    name: Name
+    side: Side = "context"
+    column: str | None = None
+    dim: int = Field(ge=1, le=4096, description="numbers in each list")
+    sources: Annotated[tuple[Name, ...], FromList] | None = None
+
+
+Feature = Annotated[
+    IdFeature | IdListFeature | NumberFeature | VectorFeature, Field(discriminator="kind")
+]
 
 
 class SequenceField(Strict):

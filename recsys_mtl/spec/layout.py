@@ -10,6 +10,7 @@ from recsys_mtl.spec.feature_spec import (
     NumberFeature,
     SurvivalLabel,
     Table,
+    VectorFeature,
 )
 
 ROW_ID = "key__row_id"
@@ -93,6 +94,11 @@ def mask_column(task: str) -> str:
     return f"mask__{task}"
 
 
+def vector_columns(feature: VectorFeature) -> list[str]:
+    """Encoded columns of a vector's elements, float32 each."""
+    return [f"{feature.name}__{k}" for k in range(feature.dim)]
+
+
 def missing_column(feature: str) -> str:
     """Encoded column of a number's missing indicator, float32."""
     return f"{feature}__missing"
@@ -140,6 +146,8 @@ def compile_layout(spec: FeatureSpec, *sources: str) -> Layout:
             bags.append(Bag(f.name, f.table, "sum", is_list=False))
         elif f.kind == "id_list":
             bags.append(Bag(f.name, f.table, f.pooling, is_list=True))
+        elif f.kind == "vector":
+            dense += vector_columns(f)
         elif f.table is not None:
             bags.append(Bag(f.name, f.table, "sum", is_list=False))
         if isinstance(f, NumberFeature):

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_mtl.errors import DataError, Problem
-from recsys_mtl.ingest.columns import canonical_ids, collecting, drop_nulls, ragged_ids, refuse
+from recsys_mtl.ingest.columns import (
+    canonical_ids,
+    collecting,
+    drop_nulls,
+    ragged_ids,
+    refuse,
+    with_ngrams,
+)
 
 LISTS = st.lists(st.none() | st.lists(st.none() | st.integers(0, 9), max_size=6), max_size=8)
 
@@ -59,3 +66,31 @@ def test_collecting_keeps_each_problem_once():
         with collecting(problems):
             raise refuse("c", "is bad", "Mend it.", "D001")
     assert [str(p) for p in problems] == ["column 'c': is bad. Mend it. [D001]"]
+
+
+def ngrams(row: list[str], size: int) -> list[str]:
+    return [" ".join(row[i : i + n]) for n in range(1, size + 1) for i in range(len(row) - n + 1)]
+
+
+WORDS = st.lists(st.lists(st.sampled_from(["ad", "free", "now"]), max_size=5), max_size=6)
+
+
+@given(WORDS, st.integers(1, 5))
+def test_ngrams_are_of_neighbours_in_a_row(rows, size):
+    ragged = ragged_ids(pa.array(rows, pa.list_(pa.string())), "c")
+    found = with_ngrams(ragged, size, "c")
+    assert lists_of(found) == [ngrams(row, size) for row in rows]
+
+
+def test_ngrams_of_a_dictionary_are_those_of_its_words():
+    words = pa.array(["ad", "free", "ad", "now"]).dictionary_encode()
+    lists = pa.ListArray.from_arrays(pa.array([0, 3, 4], pa.int32()), words)
+    assert lists_of(with_ngrams(ragged_ids(lists, "c"), 2, "c")) == [
+        ["ad", "free", "ad", "ad free", "free ad"],
+        ["now"],
+    ]
+
+
+def test_ngrams_of_integers_are_refused():
+    with pytest.raises(DataError, match="n-grams are of words"):
+        with_ngrams(ragged_ids(pa.array([[1, 2]]), "c"), 2, "c")
