@@ -188,7 +188,7 @@ def with_ngrams(ragged: Ragged, size: int, column: str) -> Ragged:
     row = np.repeat(np.arange(len(ragged.lengths)), ragged.lengths)
     parts, rows = [words], [row]
     for n in range(2, size + 1):
-        starts = np.flatnonzero(row[: len(row) - n + 1] == row[n - 1 :])
+        starts = np.flatnonzero(row[: max(len(row) - n + 1, 0)] == row[n - 1 :])
         neighbours = [words.take(pa.array(starts + k)) for k in range(n)]
         parts.append(pc.binary_join_element_wise(*neighbours, " "))
         rows.append(row[starts])

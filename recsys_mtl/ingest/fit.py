@@ -79,15 +79,10 @@ def partial_fit(
             if isinstance(spec.tables[use.table].ids, VocabIds) and read.family is not None:
                 seen[use.table].append(_value_counts(read))
     for feature in spec.features_of(source):
-        if isinstance(feature, NumberFeature):
+        if isinstance(feature, NumberFeature | VectorFeature):
             with collecting(problems):
-                raw = read_number(train_rows, feature)
-                missing[feature.name] = int(np.isnan(raw).sum())
-                sums |= _sums(feature, raw)
-        elif isinstance(feature, VectorFeature):
-            with collecting(problems):
-                _, present = read_vectors(train_rows, feature)
-                missing[feature.name] = int((~present).sum())
+                missing[feature.name], own = _dense(train_rows, feature)
+                sums |= own
     with collecting(problems):
         tasks = spec.sources[source].labels
         for task, (label, mask) in encode_labels(train_rows, tasks, as_of_us).items():
@@ -152,6 +147,17 @@ def _add_counts(parts: Sequence[pa.Table]) -> pa.Table:
     grouped = pa.concat_tables(parts).group_by("value", use_threads=False)
     total = grouped.aggregate([("count", "sum")]).rename_columns({"count_sum": "count"})
     return total.select(["value", "count"]).sort_by("value").combine_chunks()
+
+
+def _dense(
+    train_rows: pa.Table, feature: NumberFeature | VectorFeature
+) -> tuple[int, dict[str, Sums]]:
+    """Rows without a value, and sums of a number to be z-scored."""
+    if isinstance(feature, VectorFeature):
+        _, present = read_vectors(train_rows, feature)
+        return int((~present).sum()), {}
+    raw = read_number(train_rows, feature)
+    return int(np.isnan(raw).sum()), _sums(feature, raw)
 
 
 def _sums(feature: NumberFeature, raw: np.ndarray) -> dict[str, Sums]:

@@ -19,6 +19,7 @@ from recsys_mtl.ingest.survival_labels import encode_entry, encode_survival
 from recsys_mtl.ingest.vectors import read_vectors
 from recsys_mtl.spec.feature_spec import (
     ASSIGN,
+    Feature,
     FeatureSpec,
     Keys,
     NumberFeature,
@@ -84,13 +85,8 @@ def encode(
         with collecting(problems):
             columns[use.name] = _encode_ids(assembled, use, spec, fit)
     for feature in spec.features_of(source):
-        if isinstance(feature, NumberFeature):
-            with collecting(problems):
-                columns |= _encode_number(assembled, feature, fit)
-        elif isinstance(feature, VectorFeature):
-            with collecting(problems):
-                vectors, _ = read_vectors(assembled, feature)
-                columns |= zip(vector_columns(feature), map(pa.array, vectors.T), strict=True)
+        with collecting(problems):
+            columns |= _encode_dense(assembled, feature, fit)
     with collecting(problems):
         columns |= _encode_outcomes(assembled, layout, as_of_us, with_labels)
     if problems:
@@ -182,9 +178,13 @@ def _check_family(read: IdInput, use: IdUse, fit: FitState) -> None:
         )
 
 
-def _encode_number(
-    assembled: pa.Table, feature: NumberFeature, fit: FitState
-) -> dict[str, pa.Array]:
+def _encode_dense(assembled: pa.Table, feature: Feature, fit: FitState) -> dict[str, pa.Array]:
+    """Columns of a number or a vector; none of ids."""
+    if isinstance(feature, VectorFeature):
+        vectors, _ = read_vectors(assembled, feature)
+        return dict(zip(vector_columns(feature), map(pa.array, vectors.T), strict=True))
+    if not isinstance(feature, NumberFeature):
+        return {}
     raw = read_number(assembled, feature)
     values = transformed(feature, raw, fit.moments)
     main = bucket_ids(feature, values) if feature.table is not None else filled(feature, values)
