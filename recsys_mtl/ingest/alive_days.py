@@ -37,7 +37,7 @@ def live_creatives(log: pa.Table, rules: LandmarkRules, end: date) -> pa.Table:
     newest = known.sort_by([("creative", "ascending"), ("day", "descending")])
     codes = newest["creative"].combine_chunks().dictionary_encode().indices.to_numpy()
     today = newest.filter(pa.array(np.diff(codes, prepend=-1) != 0))
-    empty = {"day": end, **dict.fromkeys(("impressions", "clicks", "conversions", "spend"), 0)}
+    empty = {"day": end, **dict.fromkeys(OF_THE_DAY, 0)}
     for name, value in empty.items():
         column = pa.array([value] * today.num_rows, log.schema.field(name).type)
         today = today.set_column(today.column_names.index(name), name, column)

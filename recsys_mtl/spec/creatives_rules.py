@@ -80,7 +80,7 @@ def parts_are_not_empty(pipeline: View) -> Iterator[Fault]:
 
 def creatives_fit_the_spec(pipeline: View, spec: View) -> Iterator[Fault]:
     """P017: the ad-level source exists, and predicts a survival label alone."""
-    name, source = _source(pipeline, spec)
+    name, source = ad_level_source(pipeline, spec)
     loc: Loc = ("creatives", "source")
     if name is None or ("sources",) in spec.faulty:
         return
@@ -101,7 +101,7 @@ def creatives_fit_the_spec(pipeline: View, spec: View) -> Iterator[Fault]:
 def two_grids_tell_causes_by_age(pipeline: View, spec: View) -> Iterator[Fault]:
     """P017: two grids know one stop, and two causes of it only by whether the short one is over."""
     hazard = pipeline.get("model", "hazard") or {}
-    causes = list((_source(pipeline, spec)[1].get("survival") or {}).get("causes") or ())
+    causes = list((ad_level_source(pipeline, spec)[1].get("survival") or {}).get("causes") or ())
     if hazard.get("kind") != "two_grids" or not causes:
         return
     end = (hazard.get("short") or TwoGridConfig().short)[-1]
@@ -115,7 +115,7 @@ def two_grids_tell_causes_by_age(pipeline: View, spec: View) -> Iterator[Fault]:
 
 def causes_are_those_of_logs(pipeline: View, spec: View) -> Iterator[Fault]:
     """P017: a label by cause knows every cause that rows of delivery logs have."""
-    name, source = _source(pipeline, spec)
+    name, source = ad_level_source(pipeline, spec)
     survival: Values = source.get("survival") or {}
     lacking = [cause for cause in CAUSES if cause not in survival.get("causes", ())]
     if name and "cause" in survival and lacking and not spec.is_faulty(("sources", name)):
@@ -145,7 +145,7 @@ def nothing_is_fitted_twice(pipeline: View, spec: View) -> Iterator[Fault]:
             yield loc, "P019", text, "Give `zscore: [mean, deviation]`, or `sources`."
 
 
-def _source(pipeline: View, spec: View) -> tuple[str | None, Values]:
+def ad_level_source(pipeline: View, spec: View) -> tuple[str | None, Values]:
     """Name and block of the ad-level source."""
     name = pipeline.get("creatives", "source")
     return name, spec.named("sources").get(name, {}) if name else {}

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from recsys_mtl.spec.base import Strict, duration_us
-from recsys_mtl.spec.creatives_rules import check_creatives
+from recsys_mtl.spec.creatives_rules import ad_level_source, check_creatives
 from recsys_mtl.spec.model_rules import check_model
 from recsys_mtl.spec.pipeline import Floor, GateConfig, Margins
 from recsys_mtl.spec.suggest import closest, did_you_mean
@@ -51,8 +51,7 @@ class Pair:
     @cached_property
     def creatives(self) -> Values:
         """The block of the spec's ad-level source; empty without one."""
-        name = self.pipeline.get("creatives", "source")
-        return self.spec.named("sources").get(name, {}) if name else {}
+        return ad_level_source(self.pipeline, self.spec)[1]
 
     @cached_property
     def labels(self) -> list[Values]:
