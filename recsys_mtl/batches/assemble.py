@@ -58,7 +58,7 @@ def to_batch(rows: pa.Table | pa.RecordBatch, layout: Layout, own: Layout | None
         _ids(_column(rows, bag.name)) if bag.name in known else _missing(num_rows, bag.is_list)
         for bag in layout.bags
     ]
-    labels, masks = _labels(rows, layout, own or layout)
+    labels, masks = labels_of(rows, layout, own or layout)
     row_id = _column(rows, ROW_ID)
     return Batch(
         bags=_kjt([bag.name for bag in layout.bags], bags) if bags else None,
@@ -132,7 +132,10 @@ def _matrix(
     return torch.from_numpy(matrix)
 
 
-def _labels(rows: pa.Table | pa.RecordBatch, layout: Layout, own: Layout) -> tuple[Tensor, Tensor]:
+def labels_of(
+    rows: pa.Table | pa.RecordBatch, layout: Layout, own: Layout
+) -> tuple[Tensor, Tensor]:
+    """Labels, 0 where masked, and masks of encoded rows, float32[B, T] each; as in `to_batch`."""
     names = layout.task_names
     known = set(own.task_names)
     if not known or label_column(own.task_names[0]) not in rows.schema.names:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Protocol
 
+from torch import Tensor
+
 from recsys_mtl.batches.batch import Batch
 from recsys_mtl.batches.order import Shuffle
 from recsys_mtl.batches.reader import EncodedShards, SplitName
@@ -28,6 +30,10 @@ class Shards(Protocol):
         start_batch: int = 0,
     ) -> Iterator[Batch]:
         """Batches of one epoch from the `start_batch`-th on."""
+        ...
+
+    def labels(self, split: SplitName) -> Iterator[tuple[Tensor, Tensor]]:
+        """Labels and masks of all rows with binary labels."""
         ...
 
 
@@ -75,6 +81,10 @@ class JointShards:
         for i in range(start_batch, total):
             is_second = (i + 1) * num_second // total > i * num_second // total
             yield next(streams[is_second])
+
+    def labels(self, split: SplitName) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `EncodedShards.labels`, of the first source: the second has no binary labels."""
+        return self.first.labels(split)
 
     def _counts(self, split: SplitName, batch_rows: int) -> tuple[int, int]:
         own_rows = min(batch_rows, self.second_rows)

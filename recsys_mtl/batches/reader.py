@@ -8,15 +8,16 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from torch import Tensor
 
 from recsys_mtl.artifacts.manifest import Manifest
-from recsys_mtl.batches.assemble import columns_of, to_batch
+from recsys_mtl.batches.assemble import columns_of, labels_of, to_batch
 from recsys_mtl.batches.batch import Batch
 from recsys_mtl.batches.order import Buffer, RowGroup, Shuffle, order_within, plan_epoch
 from recsys_mtl.batches.prefetch import prefetch
 from recsys_mtl.batches.quiet import silence_torchrec
 from recsys_mtl.errors import IntegrityError, Problem
-from recsys_mtl.spec.layout import SPLIT, SPLITS, Layout
+from recsys_mtl.spec.layout import SPLIT, SPLITS, Layout, outcome_columns
 
 SplitName = Literal["train", "valid", "test"]
 
@@ -76,6 +77,18 @@ class EncodedShards:
             IntegrityError: if a shard is damaged or lacks a column, at that batch.
         """
         return prefetch(self._assemble(split, batch_rows, shuffle, start_batch), _AHEAD)
+
+    def labels(self, split: SplitName) -> Iterator[tuple[Tensor, Tensor]]:
+        """Labels and masks of a split, float32[N, T] for each row group; no input is read.
+
+        Raises:
+            IntegrityError: if a shard is damaged or lacks a column.
+        """
+        columns = [*outcome_columns(self._own), SPLIT]
+        for name in self._files:
+            for rows in _read(self._dir / name, None, columns):
+                is_wanted = pa.array(rows.column(SPLIT).to_numpy() == SPLITS.index(split))
+                yield labels_of(rows.filter(is_wanted), self.layout, self._own)
 
     @cached_property
     def _groups(self) -> dict[str, list[RowGroup]]:

@@ -39,7 +39,7 @@ def task_losses(
         losses float32[T] in nats per row, 0 without rows, and present bool[T], true where the
         weights of the task's rows sum to more than 0. Rows that do not count get gradient 0.
     """
-    labels, masks = defined(batch, parents, chain)
+    labels, masks = defined(batch.labels, batch.masks, parents, chain)
     paths = parents if chain == "product" else (-1,) * len(parents)
     log_p, log_not_p = chain_log_probs(logits, paths)
     loss_BT = -(labels * log_p + (1 - labels) * log_not_p)
@@ -58,14 +58,16 @@ def task_losses(
 
 def counted_rows(batch: Batch, parents: tuple[int, ...], chain: Chain) -> Tensor:
     """Rows that each task's loss is the mean of, whatever their weights: float32[T]."""
-    return defined(batch, parents, chain)[1].sum(0)
+    return defined(batch.labels, batch.masks, parents, chain)[1].sum(0)
 
 
-def defined(batch: Batch, parents: tuple[int, ...], chain: Chain) -> tuple[Tensor, Tensor]:
+def defined(
+    labels: Tensor, masks: Tensor, parents: tuple[int, ...], chain: Chain
+) -> tuple[Tensor, Tensor]:
     """Labels and masks float32[B, T] that a chain is trained on."""
     if chain == "independent":
-        return batch.labels, batch.masks
-    return entire_space(batch.labels, batch.masks, parents)
+        return labels, masks
+    return entire_space(labels, masks, parents)
 
 
 def of_parents(values: Tensor, parents: tuple[int, ...]) -> Tensor:

@@ -163,6 +163,11 @@ class HeadConfig(Strict):
 
     hidden: Widths = Field((64,), description="inner widths")
     dropout: Dropout = 0.0
+    start: Literal["one_half", "base_rate"] = Field(
+        "one_half",
+        description="what an untrained head predicts: `base_rate`, the rate among training rows, "
+        "keeps the predictions of new ids right; `one_half` can rank rare labels better",
+    )
 
 
 Edges = Annotated[tuple[PositiveInt, ...], FromList]

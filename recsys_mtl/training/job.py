@@ -133,9 +133,8 @@ def _run(loaded: Loaded, shards: Shards, out: Path, report: Report) -> Loop:
     checkpoints = Checkpoints(make_dir(out / _CHECKPOINTS), config.checkpoint.keep)
     weights = {t: loaded.pipeline.objectives.weight(t) for t in loaded.layout.output_names}
     progress = checkpoints.load(learner)
-    if loaded.layout.survival is not None and progress.step == 0:
-        ad_level = shards.second if isinstance(shards, JointShards) else shards
-        learner.start_at_marginal(ad_level.batches("train", _MARGINAL_ROWS))
+    if progress.step == 0:
+        _start(loaded, learner, shards)
     with _stop_requests() as should_stop:
         loop = Loop(
             learner,
@@ -150,6 +149,15 @@ def _run(loaded: Loaded, shards: Shards, out: Path, report: Report) -> Loop:
         )
         loop.run()
     return loop
+
+
+def _start(loaded: Loaded, learner: Learner, shards: Shards) -> None:
+    """Set what the heads predict before the first step."""
+    if loaded.layout.task_names and loaded.pipeline.model.head.start == "base_rate":
+        learner.start_at_base_rates(shards.labels("train"))
+    if loaded.layout.survival is not None:
+        ad_level = shards.second if isinstance(shards, JointShards) else shards
+        learner.start_at_marginal(ad_level.batches("train", _MARGINAL_ROWS))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ from recsys_mtl.batches.batch import Batch
 from recsys_mtl.embeddings.shard import shard
 from recsys_mtl.embeddings.state import plain_state, unwrapped
 from recsys_mtl.errors import IntegrityError, Problem
+from recsys_mtl.models.heads.binary import BinaryHead
 from recsys_mtl.models.model import Outputs, build_model
+from recsys_mtl.objectives.base_rates import base_rate_logits, step_counts
 from recsys_mtl.objectives.hazard import marginal_logits
 from recsys_mtl.objectives.losses import counted_rows, task_losses
 from recsys_mtl.objectives.static import combine
@@ -73,6 +76,22 @@ class Learner:
             loss, total = self._survival.loss(outputs.hazard, times)
         mean = loss / torch.where(total > 0, total, 1.0)
         return torch.cat([losses, mean[None]]), torch.cat([present, (total > 0)[None]])
+
+    def start_at_base_rates(self, labels: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Set each binary head's bias to the rate of its label, or of its step in a chain.
+
+        From 1/2, the rows of all ids seen in training share the way down to a rare outcome's
+        rate, and an id that was not seen is predicted too high.
+
+        Args:
+            labels: labels and masks of training rows, float32[N, T] each.
+        """
+        parents, chain = self.layout.parents, self._config.chain
+        found = [step_counts(values, masks, parents, chain) for values, masks in labels]
+        reached, taken = (torch.stack(parts).sum(0) for parts in zip(*found, strict=True))
+        logits = base_rate_logits(reached, taken).tolist()
+        for head, logit in zip(self.model.dense_part.heads, logits, strict=True):
+            cast(BinaryHead, head).start_at(logit)
 
     def start_at_marginal(self, batches: Iterable[Batch]) -> None:
         """Set the hazard head's bias to the marginal hazard of labelled rows."""

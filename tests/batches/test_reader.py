@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from recsys_mtl.artifacts import commit
 from recsys_mtl.artifacts.manifest import Manifest, publish
@@ -56,6 +57,14 @@ def test_a_batch_holds_the_values_of_its_rows(shards) -> None:
     rows, layout = make_rows(NUM_ROWS), make_layout()
     for batch in shards.batches("train", 7, shuffle=SHUFFLE):
         assert_equal_batches(batch, reader.to_batch(rows.take(batch.row_id), layout))
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_labels_are_those_of_the_batches_in_file_order(shards, split) -> None:
+    found = [torch.cat(parts) for parts in zip(*shards.labels(split), strict=True)]
+    batches = list(shards.batches(split, 7))
+    for name, part in zip(("labels", "masks"), found, strict=True):
+        assert torch.equal(part, torch.cat([getattr(batch, name) for batch in batches]))
 
 
 def test_only_the_last_batch_is_smaller(shards) -> None:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,6 +18,7 @@ from safetensors.torch import load_file
 
 from recsys_mtl.artifacts.manifest import is_published, open_artifact
 from recsys_mtl.errors import DataError, IntegrityError, TransientError
+from recsys_mtl.spec.model_config import HeadConfig
 from recsys_mtl.spec.pipeline import EarlyStop, NanGuard
 from recsys_mtl.training.checkpoint import Checkpoints, weight_files
 from recsys_mtl.training.job import train, train_key
@@ -92,6 +95,29 @@ def test_the_artifact_holds_weights_curves_and_lineage(undisturbed, shards):
     )
     assert json.loads((undisturbed.dir / "timing.jsonl").read_text())["rows_per_s"] > 0
     assert not (undisturbed.dir / "ckpt").exists()
+
+
+def test_heads_start_at_the_rates_of_the_training_rows(shards, tmp_path, monkeypatch):
+    """`buy` at its rate among clicks, for the two are multiplied."""
+    seen, original = [], Learner.first_step
+
+    def first_step(self, batch):
+        seen.extend(head.body[-1].bias.item() for head in self.model.dense_part.heads)
+        return original(self, batch)
+
+    monkeypatch.setattr(Learner, "first_step", first_step)
+    loaded = make_loaded(tmp_path)
+    head = HeadConfig(hidden=(4,), start="base_rate")
+    loaded.pipeline.model = loaded.pipeline.model.model_copy(update={"head": head})
+    train(loaded, shards, silent)
+    files = [shards.path(f"part-{i}.parquet") for i in range(2)]
+    rows = pd.concat([pq.read_table(path).to_pandas() for path in files])
+    rows = rows[(rows["key__split"] == 0) & rows["mask__click"]]
+    clicked = rows[(rows["label__click"] == 1) & rows["mask__buy"]]
+    rates = [part.mean() for part in (rows["label__click"], clicked["label__buy"])]
+    counts = np.array([len(rows), len(clicked)])
+    smoothed = (counts * rates + 0.5) / (counts + 1)
+    np.testing.assert_allclose(seen, np.log(smoothed / (1 - smoothed)), rtol=1e-6)
 
 
 # In the first steps, beside evaluations and checkpoints, in the second epoch, at the end.

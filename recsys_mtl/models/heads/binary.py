@@ -1,5 +1,8 @@
 """Binary head: one logit per row."""
 
+from typing import cast
+
+import torch
 from torch import Tensor, nn
 
 from recsys_mtl.models.layers import mlp
@@ -22,3 +25,8 @@ class BinaryHead(nn.Module):
         """Logits float32[B]."""
         logits: Tensor = self.body(f).squeeze(1)
         return logits
+
+    def start_at(self, logit: float) -> None:
+        """Set the last bias, the logit of a row about which nothing is known."""
+        with torch.no_grad():
+            cast(nn.Linear, self.body[-1]).bias.fill_(logit)

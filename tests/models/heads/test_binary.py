@@ -14,6 +14,14 @@ def test_logit_by_hand() -> None:
     assert head(torch.tensor([[1.0, 3.0], [0.0, 0.0]])).tolist() == [-7.5, 0.5]
 
 
+def test_the_start_is_the_logit_of_a_row_about_which_nothing_is_known() -> None:
+    head = BinaryHead(2, HeadConfig(hidden=(3,)))
+    head.start_at(-2.0)
+    with torch.no_grad():
+        head.body[0].bias.fill_(-9.0)
+    torch.testing.assert_close(head(torch.zeros(4, 2)), torch.full((4,), -2.0))
+
+
 def test_without_hidden_layers_it_is_linear() -> None:
     head = BinaryHead(3, HeadConfig(hidden=()))
     x, z = torch.randn(2, 4, 3)
