@@ -11,6 +11,7 @@ COMMON = (
     "objectives.tasks.stop.weight=5",
     "training.epochs=3",
     "training.dense.lr=0.001",
+    "training.sparse.lr=0.02",
 )
 """Twenty times the creatives of the demo and a tenth of its impressions: the demo has to learn from
 few steps of few rows, and its clicks suffer from a weight that is worth .001 nats here, and from a
