@@ -36,6 +36,10 @@ class Shards(Protocol):
         """Labels and masks of all rows with binary labels."""
         ...
 
+    def survival(self, split: SplitName, batch_rows: int) -> Iterator[Batch]:
+        """Batches of all rows with a survival label, in file order."""
+        ...
+
 
 class JointShards:
     """Batches of either source, never mixed within one, spread evenly over the epoch.
@@ -85,6 +89,10 @@ class JointShards:
     def labels(self, split: SplitName) -> Iterator[tuple[Tensor, Tensor]]:
         """As `EncodedShards.labels`, of the first source: the second has no binary labels."""
         return self.first.labels(split)
+
+    def survival(self, split: SplitName, batch_rows: int) -> Iterator[Batch]:
+        """Of the second source."""
+        return self.second.survival(split, batch_rows)
 
     def _counts(self, split: SplitName, batch_rows: int) -> tuple[int, int]:
         own_rows = min(batch_rows, self.second_rows)

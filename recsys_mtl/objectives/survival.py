@@ -13,6 +13,7 @@ from recsys_mtl.objectives.hazard import (
     grid_labels,
     two_term_loss,
 )
+from recsys_mtl.objectives.refit import newton_sums
 from recsys_mtl.spec.feature_spec import SurvivalLabel
 from recsys_mtl.spec.model_config import HazardConfig, TwoGridConfig
 
@@ -57,6 +58,12 @@ class DailyObjective:
         days, events = self._exposures(times)
         counted = times.weight > 0
         return days[counted].double().sum(0), events[counted].double().sum(0)
+
+    def newton_sums(self, z: Tensor, times: SurvivalTimes) -> tuple[Tensor, Tensor]:
+        """`refit.newton_sums` of rows that count, whatever their weights."""
+        counted = times.weight > 0
+        days, events = self._exposures(times)
+        return newton_sums(z[counted], days[counted], events[counted])
 
     def _exposures(self, times: SurvivalTimes) -> tuple[Tensor, Tensor]:
         return exposures(times.entry, times.exit, times.event, self.edges, self.num_causes)

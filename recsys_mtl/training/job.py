@@ -26,11 +26,10 @@ from recsys_mtl.spec.layout import compile_layout
 from recsys_mtl.spec.load import Loaded
 from recsys_mtl.training.checkpoint import Checkpoints, Progress
 from recsys_mtl.training.learner import Learner
-from recsys_mtl.training.loop import Loop, Report
+from recsys_mtl.training.loop import SURVIVAL_ROWS, Loop, Report
 
 HISTORY = "history.json"
 _CHECKPOINTS = "ckpt"
-_MARGINAL_ROWS = 65_536
 
 
 def train_key(loaded: Loaded, ingested: Manifest, creatives: Manifest | None = None) -> str:
@@ -156,8 +155,7 @@ def _start(loaded: Loaded, learner: Learner, shards: Shards) -> None:
     if loaded.layout.task_names and loaded.pipeline.model.head.start == "base_rate":
         learner.start_at_base_rates(shards.labels("train"))
     if loaded.layout.survival is not None:
-        ad_level = shards.second if isinstance(shards, JointShards) else shards
-        learner.start_at_marginal(ad_level.batches("train", _MARGINAL_ROWS))
+        learner.start_at_marginal(shards.survival("train", SURVIVAL_ROWS))
 
 
 @contextmanager

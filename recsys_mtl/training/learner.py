@@ -1,6 +1,6 @@
 """Model and optimisers, and the one step that changes them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,11 +17,14 @@ from recsys_mtl.models.model import Outputs, build_model
 from recsys_mtl.objectives.base_rates import base_rate_logits, step_counts
 from recsys_mtl.objectives.hazard import marginal_logits
 from recsys_mtl.objectives.losses import counted_rows, task_losses
+from recsys_mtl.objectives.refit import newton_step
 from recsys_mtl.objectives.static import combine
-from recsys_mtl.objectives.survival import survival_objective
+from recsys_mtl.objectives.survival import DailyObjective, survival_objective
 from recsys_mtl.spec.layout import Layout
 from recsys_mtl.spec.pipeline import Pipeline
 from recsys_mtl.training.guards import BackwardGuard, has_finite_gradients, has_finite_inputs
+
+_NEWTON_STEPS, _SMALL_STEP = 5, 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,45 @@ class Learner:
         found = [objective.counts(batch.survival) for batch in batches if batch.survival]
         at_risk, stops = (torch.stack(parts).sum(0) for parts in zip(*found, strict=True))
         head.start_at(marginal_logits(at_risk, stops).float())
+
+    def refit_hazards(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Move the daily hazards' intercepts until as many stops are expected as were observed.
+
+        Training weighs rows and ends at a step like any other; either leaves the mean hazard of
+        an interval some per cent off. Here each row counts once, and all but the head's last bias
+        stays. The paper's mode is left as it was trained.
+
+        Args:
+            batches: gives all training rows, anew for every Newton step.
+        """
+        head, objective = self.model.dense_part.hazard, self._survival
+        if head is None or not isinstance(objective, DailyObjective):
+            return
+        shift = torch.zeros(head.num_causes, head.num_intervals, dtype=torch.float64)
+        self.model.eval()
+        for _ in range(_NEWTON_STEPS):
+            gradient, hessian = self._newton_sums(objective, batches())
+            if not (torch.isfinite(gradient).all() and torch.isfinite(hessian).all()):
+                # Weights are not finite: validation, which comes next, says so.
+                break
+            step = newton_step(gradient, hessian, shift)
+            shift += step
+            head.shift(step)
+            if step.abs().max() < _SMALL_STEP:
+                break
+        self.model.train()
+
+    @torch.no_grad()
+    def _newton_sums(
+        self, objective: DailyObjective, batches: Iterable[Batch]
+    ) -> tuple[Tensor, Tensor]:
+        found = [
+            objective.newton_sums(outputs.hazard, batch.survival)
+            for batch in batches
+            if batch.survival and (outputs := self.model.outputs(batch)).hazard is not None
+        ]
+        gradient, hessian = (torch.stack(parts).sum(0) for parts in zip(*found, strict=True))
+        return gradient, hessian
 
     def rows(self, batch: Batch) -> Tensor:
         """Rows, or weights, that each loss is the mean of, float32[layout.output_names]."""

@@ -19,6 +19,8 @@ from recsys_mtl.training.validation import validate
 logger = logging.getLogger(__name__)
 Report = Callable[..., None]
 """progress(done, total, **numbers)."""
+SURVIVAL_ROWS = 65_536
+"""Of a batch that is only counted or predicted, not trained on."""
 _SAMPLE_EVERY = 20
 _FINAL_RATE = 0.05
 """Learning rates fall linearly to this share: at full rate the mean prediction of rare outcomes
@@ -113,6 +115,7 @@ class Loop:
         self.report(self.progress.step, total, **speed, **losses)
 
     def _evaluate(self) -> None:
+        self.learner.refit_hazards(lambda: self.shards.survival("train", SURVIVAL_ROWS))
         found = validate(self.learner, self.shards, self.weights)
         step = self.progress.step
         for task, loss in found.losses.items():

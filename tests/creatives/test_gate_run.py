@@ -17,7 +17,7 @@ WORLD = WorldConfig(num_creatives=4000, num_users=60, num_days=40, days_before=2
 YESTERDAY, TODAY = "2026-04-09", "2026-04-10"
 GATE = (
     "gate.margins={stop: {nll: 0.1}}",
-    "gate.floors={stop: {calibration: 0.5}}",
+    "gate.floors={stop: {calibration: 0.5, gain: 0.02}}",
     "gate.ungated=[click]",
     "gate.min_campaigns=30",
     "creatives.test=15d",

@@ -3,12 +3,15 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from recsys_mtl.artifacts.commit import read_table
 from recsys_mtl.artifacts.manifest import open_artifact
 from recsys_mtl.errors import IntegrityError
+from recsys_mtl.models.heads.hazard import daily_hazards
+from recsys_mtl.objectives.hazard import exposures
 from recsys_mtl.registry.bundle import load_bundle
 from recsys_mtl.registry.read_outs import CURVE_DAYS, curve_column, stop_column
 from recsys_mtl.scoring.creatives import score_creatives
@@ -99,6 +102,22 @@ def test_the_head_of_stops_does_not_run_on_clicks(job):
     assert losses[0] > 0 and losses[1] == 0
     with pytest.raises(TypeError):
         learner.losses(stop)
+
+
+def test_the_model_expects_as_many_stops_among_training_rows_as_there_were(job, bundle):
+    """Training weighs rows; the mean hazard of each interval is that of rows that count alike."""
+    files = [e.path for e in job.creatives.files if e.path.startswith("part-")]
+    tables = [read_table(job.creatives.dir / f) for f in files if f.endswith(".parquet")]
+    rows = pa.concat_tables(tables)
+    rows = rows.filter(pa.compute.equal(rows["key__split"], 0))
+    columns = [f"survival__stop__{part}" for part in ("entry", "exit", "event")]
+    times = [torch.tensor(rows[name].to_numpy()).long() for name in columns]
+    edges = torch.tensor(job.loaded.pipeline.model.hazard.edges)
+    days, events = exposures(*times, edges, 2)
+    expected = (days[:, None] * daily_hazards(bundle.hazards(rows))).sum(0)
+    stops = events.sum(0)
+    assert (stops >= 20).sum() > 5
+    torch.testing.assert_close(expected[stops >= 20], stops[stops >= 20], rtol=0, atol=0.2)
 
 
 def test_another_size_of_ad_level_batches_is_another_training(ads, job, tmp_path):

@@ -72,6 +72,11 @@ class HazardHead(nn.Module):
         with torch.no_grad():
             self._last.bias.copy_(logits.flatten())
 
+    def shift(self, logits: Tensor) -> None:
+        """Add to the last bias: the same for every row, float[Q, J]."""
+        with torch.no_grad():
+            self._last.bias.add_(logits.flatten())
+
     @property
     def _last(self) -> nn.Linear:
         return cast(nn.Linear, self.body[-1])
