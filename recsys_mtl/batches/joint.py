@@ -36,8 +36,10 @@ class Shards(Protocol):
         """Labels and masks of all rows with binary labels."""
         ...
 
-    def survival(self, split: SplitName, batch_rows: int) -> Iterator[Batch]:
-        """Batches of all rows with a survival label, in file order."""
+    def survival(
+        self, split: SplitName, batch_rows: int, *, shuffle: Shuffle | None = None
+    ) -> Iterator[Batch]:
+        """Batches of all rows with a survival label."""
         ...
 
 
@@ -90,9 +92,11 @@ class JointShards:
         """As `EncodedShards.labels`, of the first source: the second has no binary labels."""
         return self.first.labels(split)
 
-    def survival(self, split: SplitName, batch_rows: int) -> Iterator[Batch]:
+    def survival(
+        self, split: SplitName, batch_rows: int, *, shuffle: Shuffle | None = None
+    ) -> Iterator[Batch]:
         """Of the second source."""
-        return self.second.survival(split, batch_rows)
+        return self.second.survival(split, batch_rows, shuffle=shuffle)
 
     def _counts(self, split: SplitName, batch_rows: int) -> tuple[int, int]:
         own_rows = min(batch_rows, self.second_rows)

@@ -90,9 +90,11 @@ class EncodedShards:
                 is_wanted = pa.array(rows.column(SPLIT).to_numpy() == SPLITS.index(split))
                 yield labels_of(rows.filter(is_wanted), self.layout, self._own)
 
-    def survival(self, split: SplitName, batch_rows: int) -> Iterator[Batch]:
-        """All batches of a source that has a survival label, in file order."""
-        return self.batches(split, batch_rows)
+    def survival(
+        self, split: SplitName, batch_rows: int, *, shuffle: Shuffle | None = None
+    ) -> Iterator[Batch]:
+        """All batches of a source that has a survival label."""
+        return self.batches(split, batch_rows, shuffle=shuffle)
 
     @cached_property
     def _groups(self) -> dict[str, list[RowGroup]]:

@@ -24,7 +24,8 @@ from recsys_mtl.spec.layout import Layout
 from recsys_mtl.spec.pipeline import Pipeline
 from recsys_mtl.training.guards import BackwardGuard, has_finite_gradients, has_finite_inputs
 
-_NEWTON_STEPS, _SMALL_STEP = 5, 1e-4
+_NEWTON_STEPS, _SMALL_STEP = 5, 0.05
+"""Of the refit. A step of 5 % leaves about its square, a tenth of a per cent, to go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class Learner:
         stays. The paper's mode is left as it was trained.
 
         Args:
-            batches: gives all training rows, anew for every Newton step.
+            batches: gives training rows, the same for every Newton step.
         """
         head, objective = self.model.dense_part.hazard, self._survival
         if head is None or not isinstance(objective, DailyObjective):

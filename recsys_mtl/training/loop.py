@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from recsys_mtl.batches.batch import Batch
 from recsys_mtl.batches.joint import Shards
@@ -21,6 +22,8 @@ Report = Callable[..., None]
 """progress(done, total, **numbers)."""
 SURVIVAL_ROWS = 65_536
 """Of a batch that is only counted or predicted, not trained on."""
+_REFIT_BATCHES = 16
+"""A million rows tell a mean hazard; reading more would only take longer."""
 _SAMPLE_EVERY = 20
 _FINAL_RATE = 0.05
 """Learning rates fall linearly to this share: at full rate the mean prediction of rare outcomes
@@ -115,7 +118,7 @@ class Loop:
         self.report(self.progress.step, total, **speed, **losses)
 
     def _evaluate(self) -> None:
-        self.learner.refit_hazards(lambda: self.shards.survival("train", SURVIVAL_ROWS))
+        self.learner.refit_hazards(self._refit_rows)
         found = validate(self.learner, self.shards, self.weights)
         step = self.progress.step
         for task, loss in found.losses.items():
@@ -134,6 +137,11 @@ class Loop:
             self.checkpoints.save_best(self.learner, step)
         else:
             self.progress.bad_evaluations += 1
+
+    def _refit_rows(self) -> Iterator[Batch]:
+        shuffle = Shuffle(self.config.seed, 0, self.config.shuffle_rows)
+        rows = self.shards.survival("train", SURVIVAL_ROWS, shuffle=shuffle)
+        return islice(rows, _REFIT_BATCHES)
 
     def _is_finished(self) -> bool:
         return self.progress.bad_evaluations >= self.config.early_stop.patience

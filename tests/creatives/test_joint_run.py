@@ -15,6 +15,8 @@ from recsys_mtl.objectives.hazard import exposures
 from recsys_mtl.registry.bundle import load_bundle
 from recsys_mtl.registry.read_outs import CURVE_DAYS, curve_column, stop_column
 from recsys_mtl.scoring.creatives import score_creatives
+from recsys_mtl.training import loop
+from recsys_mtl.training.learner import Learner
 
 from .conftest import open_job
 
@@ -42,7 +44,6 @@ def test_an_ad_level_batch_trains_the_tables_that_both_read(job):
     from recsys_mtl.batches.reader import EncodedShards
     from recsys_mtl.embeddings.state import plain_state
     from recsys_mtl.spec.layout import compile_layout
-    from recsys_mtl.training.learner import Learner
 
     loaded = job.loaded
     own = compile_layout(loaded.spec, "creatives")
@@ -87,7 +88,6 @@ def test_a_batch_of_clicks_looks_no_history_up(job):
 def test_the_head_of_stops_does_not_run_on_clicks(job):
     from recsys_mtl.batches.reader import EncodedShards
     from recsys_mtl.spec.layout import compile_layout
-    from recsys_mtl.training.learner import Learner
 
     loaded = job.loaded
     own = [compile_layout(loaded.spec, source) for source in loaded.sources]
@@ -118,6 +118,24 @@ def test_the_model_expects_as_many_stops_among_training_rows_as_there_were(job, 
     stops = events.sum(0)
     assert (stops >= 20).sum() > 5
     torch.testing.assert_close(expected[stops >= 20], stops[stops >= 20], rtol=0, atol=0.2)
+
+
+def test_of_many_rows_the_refit_reads_the_same_sample_for_each_step(ads, tmp_path, monkeypatch):
+    seen = []
+
+    def refit_hazards(self, batches):
+        drawn = [[row for batch in batches() for row in batch.row_id.to_pylist()] for _ in range(2)]
+        assert drawn[0] == drawn[1]
+        seen.append(drawn[0])
+
+    monkeypatch.setattr(Learner, "refit_hazards", refit_hazards)
+    monkeypatch.setattr(loop, "SURVIVAL_ROWS", 20)
+    monkeypatch.setattr(loop, "_REFIT_BATCHES", 3)
+    job = open_job(ads, tmp_path, "training.epochs=2")
+    assert job.history["steps"] > 0
+    first, second = seen
+    assert first == second
+    assert len(set(first)) == 60
 
 
 def test_another_size_of_ad_level_batches_is_another_training(ads, job, tmp_path):
