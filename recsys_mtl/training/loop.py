@@ -118,6 +118,7 @@ class Loop:
         self.report(self.progress.step, total, **speed, **losses)
 
     def _evaluate(self) -> None:
+        # Before, not after: what is validated is what may be published.
         self.learner.refit_hazards(self._refit_rows)
         found = validate(self.learner, self.shards, self.weights)
         step = self.progress.step
