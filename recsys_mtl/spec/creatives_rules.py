@@ -79,7 +79,7 @@ def parts_are_not_empty(pipeline: View) -> Iterator[Fault]:
 
 
 def creatives_fit_the_spec(pipeline: View, spec: View) -> Iterator[Fault]:
-    """P017: the ad-level source exists, and predicts a survival label alone."""
+    """P017: the ad-level source exists, has times, and predicts a survival label alone."""
     name, source = ad_level_source(pipeline, spec)
     loc: Loc = ("creatives", "source")
     if name is None or ("sources",) in spec.faulty:
@@ -91,6 +91,10 @@ def creatives_fit_the_spec(pipeline: View, spec: View) -> Iterator[Fault]:
     if "survival" not in source or source.get("labels"):
         text = f"source {name!r} predicts other than a survival label alone"
         yield loc, "P017", text, "Declare `survival` and no `labels`."
+    keys = mapping_of(source).get("keys")
+    if keys is not None and keys.get("time") is None:
+        text = f"source {name!r} does not say when its rows are; no test row may be from before a"
+        yield loc, "P017", f"{text} training row", "Give it `keys.time: time`, which the rows have."
     sides = {j["side"] for _, j in list_of(source, ("sources", name), "joins") if "side" in j}
     given = set(pipeline.get("creatives", "sides") or {})
     for side in sorted(sides ^ given):

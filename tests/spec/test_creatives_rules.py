@@ -2,7 +2,15 @@
 
 import pytest
 
-from tests.spec.files import PIPELINE, SPEC, edited, pipeline_lines, shown, spec_lines
+from tests.spec.files import (
+    PIPELINE,
+    SPEC,
+    TIME_SPLIT,
+    edited,
+    pipeline_lines,
+    shown,
+    spec_lines,
+)
 
 HASHED = "item: {dim: 8, ids: {kind: hash, buckets: 9, seed: 3}}"
 ADS = """\
@@ -38,6 +46,19 @@ WITH = edited(
 
 def test_a_pipeline_with_creatives_loads(tmp_path):
     assert pipeline_lines(tmp_path, WITH, BOTH) == []
+
+
+def test_ad_level_rows_have_times_however_they_are_split(tmp_path):
+    spec = edited(
+        BOTH,
+        ("group: item, time: day}", "group: item}"),
+        (TIME_SPLIT, "policy: column, column: part, train: a, valid: b, test: c"),
+    )
+    lines = pipeline_lines(tmp_path, WITH, spec)
+    where = "pipe.yaml:13: creatives.source: source 'ads' does not say when its rows are"
+    (line,) = [line for line in lines if "does not say" in line]
+    assert line.startswith(where)
+    assert line.endswith("Give it `keys.time: time`, which the rows have. [P017]")
 
 
 @pytest.mark.parametrize(
