@@ -4,6 +4,7 @@ The likelihood is a proper score: nothing gains by hazards that are ordered well
 check of it guards discrimination and calibration of a champion's successor.
 """
 
+import math
 from collections.abc import Iterator
 
 from recsys_mtl.metrics.estimate import Estimate, difference
@@ -18,7 +19,7 @@ from recsys_mtl.registry.gate_checks import (
     said,
     signed,
 )
-from recsys_mtl.registry.survival_holdout import SurvivalHoldout
+from recsys_mtl.registry.survival_holdout import Likelihood, SurvivalHoldout
 from recsys_mtl.spec.pipeline import Floor, GateConfig, Margins
 
 
@@ -44,11 +45,13 @@ def survival_checks(
         pair = found, mean_nll(champion.nll, *rest)
         margin = config.margins.get(label, Margins()).nll
         yield guardrail(label, "nll", pair, margin, Power.of(config), holdout.unit)
-    floor = config.floors.get(label, Floor()) if is_gated and champion is None else None
+    floor = config.floors.get(label, Floor()) if is_gated else None
     marginal = mean_nll(holdout.challenger.marginal_nll, *rest)
-    yield marginal_floor(label, difference(marginal, found), floor, config.alpha)
-    ratio = stop_ratio(holdout.stopped, holdout.challenger.expected, holdout.clusters)
-    yield calibration_floor(label, ratio, floor, config.alpha)
+    first = floor if champion is None else None
+    yield marginal_floor(label, difference(marginal, found), first, config.alpha)
+    ratio = _stop_ratio(holdout, holdout.challenger)
+    theirs = None if champion is None else _stop_ratio(holdout, champion)
+    yield calibration_floor(label, ratio, theirs, floor, config.alpha)
 
 
 def marginal_floor(label: str, gain: Estimate, floor: Floor | None, alpha: float) -> Check:
@@ -80,14 +83,20 @@ def marginal_floor(label: str, gain: Estimate, floor: Floor | None, alpha: float
     return Check("floor", verdict, sentence, label, "gain", numbers)
 
 
-def calibration_floor(label: str, ratio: Estimate, floor: Floor | None, alpha: float) -> Check:
+def calibration_floor(
+    label: str, ratio: Estimate, champion: Estimate | None, floor: Floor | None, alpha: float
+) -> Check:
     """Are about as many stops observed as expected?
 
-    An interval inside the band 1 +- c passes, one outside refuses, one that crosses holds.
+    A first champion's interval passes inside the band 1 +- c, holds across its edge and is refused
+    outside. A successor is refused outside as well, unless the champion is as far from 1 on the
+    same rows: a margin of likelihood lets hazards drift a little every day, and nobody would stop
+    them. Across the edge it passes, so this costs an equal model next to no power.
 
     Args:
         label: its name.
         ratio: observed over expected stops (`stop_ratio`).
+        champion: the same of the champion, where there is one.
         floor: reported without a verdict when None.
         alpha: error rate of each bound.
     """
@@ -103,6 +112,12 @@ def calibration_floor(label: str, ratio: Estimate, floor: Floor | None, alpha: f
             numbers["floor"] = floor.calibration
             verdict, where = _in_band(low, high, 1 - floor.calibration, 1 + floor.calibration)
             text += f" {where}"
+            if champion is not None and champion.value is not None:
+                numbers["champion"] = champion.value
+                text += f"; the champion's is {champion.value:.3f}"
+                farther = _distance(ratio.value) > _distance(champion.value)
+                refused = verdict is Verdict.REFUSE and farther
+                verdict = Verdict.REFUSE if refused else Verdict.PROMOTE
     sentence = f"{said(verdict)}: {label} observed over expected stops {text}"
     return Check("calibration", verdict, sentence, label, "calibration", numbers)
 
@@ -114,6 +129,15 @@ def _in_band(low: float, high: float, least: float, most: float) -> tuple[Verdic
     if high < least or most < low:
         return Verdict.REFUSE, f"is outside {band}"
     return Verdict.HOLD, f"reaches beyond {band}"
+
+
+def _stop_ratio(holdout: SurvivalHoldout, side: Likelihood) -> Estimate:
+    return stop_ratio(holdout.stopped, side.expected, holdout.clusters)
+
+
+def _distance(ratio: float) -> float:
+    """From 1; half as many stops are as far off as twice as many."""
+    return abs(math.log(ratio)) if ratio > 0 else math.inf
 
 
 def _no_baseline(holdout: SurvivalHoldout, allowed: bool) -> Check:

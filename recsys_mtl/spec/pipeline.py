@@ -163,7 +163,10 @@ class Floor(Strict):
         0.0, ge=0, description="survival: nats per row above hazards that know only the age"
     )
     calibration: float = Field(
-        0.25, gt=0, lt=1, description="survival: largest distance of observed / expected from 1"
+        0.25,
+        gt=0,
+        lt=1,
+        description="survival: largest distance of observed / expected from 1; judges successors too",
     )
 
 

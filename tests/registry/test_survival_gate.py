@@ -69,9 +69,10 @@ def test_an_equal_model_is_promoted(tmp_path):
 def test_garbage_hazards_are_refused_whatever_the_clicks_gain(tmp_path):
     decision = compare(tmp_path, GARBAGE)
     assert (decision.verdict, decision.exit_code) == (Verdict.REFUSE, 4)
-    (reason,) = decision.reasons
-    assert reason.startswith("REFUSE: stop NLL gain -")
-    assert reason.endswith("is below the margin -0.1000")
+    likelihood, ratio = decision.reasons
+    assert likelihood.startswith("REFUSE: stop NLL gain -")
+    assert likelihood.endswith("is below the margin -0.1000")
+    assert ratio.startswith("REFUSE: stop observed over expected stops 0.")
 
 
 def test_hazards_that_are_ordered_well_and_wrong_are_refused(tmp_path):
@@ -81,14 +82,36 @@ def test_hazards_that_are_ordered_well_and_wrong_are_refused(tmp_path):
     assert of_stop(decision, "calibration").numbers["U"] < 0.6
 
 
-def test_what_has_a_champion_reports_its_floors_without_a_verdict(tmp_path):
+def test_a_successor_of_a_champion_need_not_gain_over_no_features(tmp_path):
     decision = compare(tmp_path, STOPS_B)
     gain, ratio = of_stop(decision, "floor"), of_stop(decision, "calibration")
-    assert (gain.verdict, ratio.verdict) == (None, None)
+    assert (gain.verdict, ratio.verdict) == (None, Verdict.PROMOTE)
     assert gain.sentence.startswith("not gated: stop NLL gain over hazards without features +0.")
-    assert ratio.sentence.startswith("not gated: stop observed over expected stops ")
+    assert ratio.sentence.startswith("PASS: stop observed over expected stops ")
+    assert "is inside 0.75 to 1.25; the champion's is " in ratio.sentence
     observed, expected = W.stopped.sum(), STOPS_B["expected"].to_numpy().sum()
     assert ratio.numbers["challenger"] == pytest.approx(observed / expected)
+
+
+def test_hazards_cannot_drift_out_of_the_band_within_the_margin(tmp_path):
+    """However wide the margin of likelihood, and unless the champion is as far out."""
+    wide = config(nll=10)
+    drifted, worse = (table(W, hazards(W, 2, noise=0.1, shift=shift)) for shift in (0.45, 0.6))
+    decision = compare(tmp_path / "1", drifted, cfg=wide)
+    (reason,) = decision.reasons
+    assert decision.verdict is Verdict.REFUSE
+    assert reason.startswith("REFUSE: stop observed over expected stops 0.")
+    assert "is outside 0.75 to 1.25; the champion's is " in reason
+    assert compare(tmp_path / "2", drifted, worse, wide).verdict is Verdict.PROMOTE
+    assert compare(tmp_path / "3", worse, drifted, wide).verdict is Verdict.REFUSE
+
+
+def test_a_successor_on_the_edge_of_the_band_passes_where_a_first_champion_holds(tmp_path):
+    edge = table(W, hazards(W, 2, noise=0.1, shift=0.3))
+    assert compare(tmp_path / "1", edge, None, first_champion=True).verdict is Verdict.HOLD
+    passed = compare(tmp_path / "2", edge, cfg=config(nll=10))
+    assert passed.verdict is Verdict.PROMOTE
+    assert "reaches beyond 0.75 to 1.25; the" in of_stop(passed, "calibration").sentence
 
 
 def test_too_few_campaigns_or_stops_hold(tmp_path):
