@@ -166,7 +166,7 @@ class Floor(Strict):
         0.25,
         gt=0,
         lt=1,
-        description="survival: largest distance of observed / expected from 1; judges successors too",
+        description="survival: largest distance of observed / expected from 1, for successors too",
     )
 
 
