@@ -20,15 +20,15 @@ import torch
 import yaml
 
 from benchmarks.results import interleaved, report
-from recsys_mtl.batches.joint import JointShards, Shards
+from recsys_mtl.artifacts.manifest import Manifest
+from recsys_mtl.batches.joint import JointShards
 from recsys_mtl.batches.order import Shuffle
-from recsys_mtl.batches.reader import EncodedShards
 from recsys_mtl.cli.stages import Job
 from recsys_mtl.ingest.job import ingest
 from recsys_mtl.simulate.ads import write_world
 from recsys_mtl.simulate.ads_world import WorldConfig
-from recsys_mtl.spec.layout import compile_layout
-from recsys_mtl.spec.load import load_pipeline
+from recsys_mtl.spec.load import Loaded, load_pipeline
+from recsys_mtl.training.job import open_shards
 from recsys_mtl.training.learner import Learner
 
 TARGET = 1.15
@@ -60,35 +60,28 @@ def joint(root: Path) -> Callable[[], float]:
     """The pipeline as it is shipped."""
     loaded = load_pipeline(ROOT / "pipelines" / "ad_creatives.yaml", _overrides(root))
     job = Job(loaded, None, quiet=True)
-    assert job.creatives is not None and loaded.pipeline.creatives is not None
-    own = [compile_layout(loaded.spec, source) for source in loaded.sources]
-    shards = JointShards(
-        EncodedShards(job.ingested, loaded.layout, own[0]),
-        EncodedShards(job.creatives, loaded.layout, own[1]),
-        loaded.pipeline.creatives.batch_rows,
-    )
-    learner = Learner(loaded.pipeline, loaded.layout)
-    rows = loaded.pipeline.training.batch_rows
-    return _epoch(learner, shards, rows, shards.first.num_batches("train", rows))
+    return _epoch(loaded, job.ingested, job.creatives)
 
 
 def alone(root: Path) -> Callable[[], float]:
     """The same without its creatives."""
+    loaded = load_pipeline(write_without_creatives(root), _overrides(root))
+    return _epoch(loaded, ingest(loaded, None))
+
+
+def write_without_creatives(folder: Path) -> Path:
+    """The shipped pipeline and its feature spec without the ad-level source and its label."""
     pipeline = yaml.safe_load((ROOT / "pipelines" / "ad_creatives.yaml").read_text())
     spec = yaml.safe_load((ROOT / "feature_specs" / "ad_creatives.yaml").read_text())
-    without_creatives(pipeline, spec)
-    (root / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    _drop_creatives(pipeline, spec)
+    (folder / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
     pipeline["spec"] = "spec.yaml"
-    (root / "clicks.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
-    loaded = load_pipeline(root / "clicks.yaml", _overrides(root))
-    shards = EncodedShards(ingest(loaded, None), loaded.layout)
-    rows = loaded.pipeline.training.batch_rows
-    learner = Learner(loaded.pipeline, loaded.layout)
-    return _epoch(learner, shards, rows, shards.num_batches("train", rows))
+    path = folder / "clicks.yaml"
+    path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    return path
 
 
-def without_creatives(pipeline: dict[str, Any], spec: dict[str, Any]) -> None:
-    """Take the ad-level source and its label out of a pipeline file and its feature spec."""
+def _drop_creatives(pipeline: dict[str, Any], spec: dict[str, Any]) -> None:
     pipeline.pop("schedule")
     source = pipeline.pop("creatives")["source"]
     label = spec["sources"].pop(source)["survival"]["name"]
@@ -112,14 +105,21 @@ def _overrides(root: Path) -> list[str]:
     return [*flags, "ingest.workers=1"]
 
 
-def _epoch(learner: Learner, shards: Shards, rows: int, clicks: int) -> Callable[[], float]:
-    """CPU time of an epoch over its `clicks` steps on impressions, in microseconds."""
+def _epoch(
+    loaded: Loaded, ingested: Manifest, creatives: Manifest | None = None
+) -> Callable[[], float]:
+    """CPU time of an epoch over its steps on impressions, in microseconds."""
+    shards = open_shards(loaded, ingested, creatives)
+    clicks = shards.first if isinstance(shards, JointShards) else shards
+    rows = loaded.pipeline.training.batch_rows
+    steps = clicks.num_batches("train", rows)
+    learner = Learner(loaded.pipeline, loaded.layout)
 
     def measure() -> float:
         start = time.process_time()
         for batch in shards.batches("train", rows, shuffle=Shuffle(1, 0)):
             learner.step(batch)
-        return (time.process_time() - start) / clicks * 1e6
+        return (time.process_time() - start) / steps * 1e6
 
     return measure
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.ads.world import Truth, read_days
+from recsys_mtl.ingest.peers import Totals
 from recsys_mtl.simulate.ads_hazards import AdTruth
 from recsys_mtl.simulate.planted import sigmoid
 
@@ -117,24 +118,8 @@ class _Log:
         """
         alone = np.arange(len(group))
         both = [
-            _sums_before(of[self.creative], self.day, values, of[creative], day)
+            Totals.of(of[self.creative], self.day, values).before(of[creative], day)
             for of in (group, alone)
         ]
         found: np.ndarray = both[0] - both[1]
         return found
-
-
-def _sums_before(
-    group: np.ndarray,
-    day: np.ndarray,
-    values: np.ndarray,
-    wanted: np.ndarray,
-    until: np.ndarray,
-) -> np.ndarray:
-    order = np.lexsort((day, group))
-    scale = int(day.max()) + 2
-    key = group[order] * scale + day[order]
-    sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values[order], axis=0)])
-    begin, end = np.searchsorted(key, [wanted * scale, wanted * scale + until])
-    found: np.ndarray = sums[end] - sums[begin]
-    return found

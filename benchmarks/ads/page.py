@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.ads.table import cells_of
+
 Record = dict[str, Any]
 _SCOPES = ("short", "long", "overall")
 _GAP = "C - oracle's"
@@ -10,9 +12,7 @@ _GAP = "C - oracle's"
 
 def page(record: Record) -> str:
     """C of everybody, what each change makes of it, and the bars."""
-    cells: dict[str, dict[str, str]] = {}
-    for row in record["rows"]:
-        cells.setdefault(row["case"], {})[row["metric"]] = _cell(row)
+    cells = cells_of(record["rows"])
     worlds = len(record["facts"]["creatives"])
     ranked = [case for case, found in cells.items() if f"overall {_GAP}" in found]
     changes = [case for case in cells if case.endswith(" - model")]
@@ -51,9 +51,3 @@ def _bars(bars: Sequence[Record]) -> str:
         verdict = "met" if bar["met"] else "**missed**"
         lines.append(f"| {bar['bar']} | {bar['found']:.4f} | {bar['at_most']:.4f} | {verdict} |")
     return "\n".join(lines)
-
-
-def _cell(row: Record) -> str:
-    low, high = row["interval"]
-    shown = f"{row['value']:.4f}"
-    return shown if low is None else f"{shown} [{low:.4f}, {high:.4f}]"

@@ -65,12 +65,9 @@ class Results:
 
     def markdown(self) -> str:
         """Means and 95 % intervals over worlds, a table for each set of metrics; then the bars."""
-        cells: dict[str, dict[str, str]] = {}
-        for row in self.rows:
-            cells.setdefault(row["case"], {})[row["metric"]] = _cell(row)
         lines: list[str] = []
         shown: tuple[str, ...] = ()
-        for case, found in cells.items():
+        for case, found in cells_of(self.rows).items():
             if tuple(found) != shown:
                 shown = tuple(found)
                 head = " | ".join(["", *shown])
@@ -88,6 +85,14 @@ def interval(values: Sequence[float]) -> tuple[float | None, float | None]:
         return None, None
     reach = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
     return mean(values) - reach, mean(values) + reach
+
+
+def cells_of(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Means and intervals as text, by case and metric."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        cells.setdefault(row["case"], {})[row["metric"]] = _cell(row)
+    return cells
 
 
 def _cell(row: dict[str, Any]) -> str:

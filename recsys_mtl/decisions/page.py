@@ -12,7 +12,14 @@ import pyarrow.compute as pc
 from recsys_mtl.decisions.curve import Curve, survival_curve
 from recsys_mtl.decisions.decide import ACTIONS
 from recsys_mtl.decisions.signs import likely_column, met_column
-from recsys_mtl.decisions.thresholds import Rates, Threshold, cause_column, in_words, spoken
+from recsys_mtl.decisions.thresholds import (
+    Rates,
+    Threshold,
+    bound_in_words,
+    cause_column,
+    in_words,
+    spoken,
+)
 from recsys_mtl.decisions.value import MIN_ROWS, Value
 from recsys_mtl.decisions.why import percents
 from recsys_mtl.reports.page import banner, page
@@ -226,10 +233,10 @@ def _rate(row: Row) -> str:
 
 def _cause_facts(shown: PageInput, row: Row, cause: str) -> list[list[str]]:
     """Chance of a stop by one cause, and how many days in a row it has counted."""
-    policy, value = shown.policy, row[f"{cause}__threshold"]
+    policy = shown.policy
     probability = np.array(row[cause_column(shown.label, cause, policy.horizon)])
     chance = str(percents(probability))
-    bound = "never counts" if value is None else f"counts from {value:.0%} on"
+    bound = bound_in_words(row[f"{cause}__threshold"])
     facts = [[f"{spoken(cause)} within {policy.horizon} days", f"{chance}, {bound}"]]
     likely, met = row[likely_column(cause)], row[met_column(cause)]
     if likely and policy.causes[cause].replace_first:

@@ -161,6 +161,11 @@ def _chosen(config: CausePolicy, rows: Judges) -> tuple[float | None, float | No
     return (float(ranked[ends[good[-1]]]) if len(good) else None), best
 
 
+def bound_in_words(value: float | None) -> str:
+    """From what probability on a cause counts, in a few words."""
+    return "never counts" if value is None else f"counts from {value:.0%} on"
+
+
 def in_words(threshold: Threshold, config: CausePolicy, horizon: int) -> str:
     """A few sentences for people."""
     cause, chosen = spoken(threshold.cause), threshold.validation

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from recsys_mtl.decisions.restraint import Restrained
 from recsys_mtl.decisions.signs import Signs
-from recsys_mtl.decisions.thresholds import spoken
+from recsys_mtl.decisions.thresholds import bound_in_words, spoken
 from recsys_mtl.ingest.delivery import AD_GROUP
 from recsys_mtl.spec.policy_file import Policy
 
@@ -117,8 +117,7 @@ def _cause_part(case: Case, policy: Policy, thresholds: Mapping[str, float | Non
     nearest = weight.argmax(0)
     texts = []
     for name, cause in causes.items():
-        value = thresholds[name]
-        bound = "never counts" if value is None else f"counts from {_percent(value)} on"
+        bound = bound_in_words(thresholds[name])
         end = f" of such creatives for {spoken(name)} within {policy.horizon} days ({bound})"
         texts.append(_joined("operators stop ", percents(cause.probability), end))
     return pa.array(np.choose(nearest, texts), pa.string())
@@ -139,10 +138,6 @@ def _rate_part(case: Case, live: pa.Table) -> pa.Array:
     ]
     kind = np.select([signs.is_below, rate < signs.target], [0, 1], default=2)
     return pa.array(np.where(signs.is_shown, np.choose(kind, texts), few), pa.string())
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}"
 
 
 def percents(shares: np.ndarray) -> np.ndarray:

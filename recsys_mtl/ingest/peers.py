@@ -44,7 +44,7 @@ class Peers:
     """Ids of the A creatives."""
     groups: dict[str, np.ndarray]
     """Number of each creative's campaign, advertiser, itself, and of all (0), int64[A]."""
-    totals: dict[str, "_Totals"]
+    totals: dict[str, "Totals"]
     """Of each such group, six sums."""
 
     @classmethod
@@ -64,7 +64,7 @@ class Peers:
         groups = {name: _codes(delivery.static, name) for name in ("campaign", "advertiser")}
         groups |= {"creative": np.arange(size), "all": np.zeros(size, np.int64)}
         creative, day, sums = _events(delivery, rules)
-        totals = {name: _Totals.of(group[creative], day, sums) for name, group in groups.items()}
+        totals = {name: Totals.of(group[creative], day, sums) for name, group in groups.items()}
         return cls(delivery.static["creative"].combine_chunks(), groups, totals)
 
     def beside(self, rows: pa.Table) -> pa.Table:
@@ -92,28 +92,29 @@ class Peers:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Totals:
-    """Sums over events by group and day."""
+class Totals:
+    """Sums of k values over n events by group and day."""
 
     key: np.ndarray
     """int64[n], rising: group and day in one number."""
     sums: np.ndarray
-    """int64[n + 1, k] before each event in this order."""
+    """int64 or float64[n + 1, k], before each event in this order."""
     first_day: int
     span: int
 
     @classmethod
     def of(cls, group: np.ndarray, day: np.ndarray, values: np.ndarray) -> Self:
+        """Group int64[n] from 0 on, day int64[n] and values [n, k] of the events."""
         first_day = int(day.min(initial=2**31))
         span = max(int(day.max(initial=0)) - first_day, 0) + 2
         key = group * span + day - first_day
         order = np.argsort(key, kind="stable")
-        sums = np.zeros((len(key) + 1, values.shape[1]), np.int64)
+        sums = np.zeros((len(key) + 1, values.shape[1]), np.result_type(values, np.int64))
         np.cumsum(values[order], axis=0, out=sums[1:])
         return cls(key[order], sums, first_day, span)
 
     def before(self, group: np.ndarray, day: np.ndarray) -> np.ndarray:
-        """Sums of each group's events before a day, int64[m, k]."""
+        """Sums of each group's events before a day, [m, k]."""
         until = group * self.span + np.clip(day - self.first_day, 0, self.span - 1)
         begin, end = np.searchsorted(self.key, [group * self.span, until])
         found: np.ndarray = self.sums[end] - self.sums[begin]
@@ -128,7 +129,7 @@ def _events(delivery: Delivery, rules: LandmarkRules) -> tuple[np.ndarray, np.nd
     delivered = np.zeros((len(shown), 6), np.int64)
     delivered[:, _DAYS], delivered[:, _IMPRESSIONS], delivered[:, _CLICKS] = 1, impressions, clicks
     genre = _codes(delivery.static, "genre")[creative]
-    seen = _Totals.of(genre, day, np.stack([impressions, clicks], axis=1)).before(genre, day + 1)
+    seen = Totals.of(genre, day, np.stack([impressions, clicks], axis=1)).before(genre, day + 1)
     delivered[:, _CLICKS_DUE] = impressions * _share(seen)
     early, due, stops = _stops_due(delivery, rules, shown)
     delivered[early, _STOPS_DUE] = due
@@ -167,7 +168,7 @@ def _stops_due(
     risk = np.zeros((len(early) + len(last), 2), np.int64)
     risk[: len(early), 0], risk[len(early) :, 1] = 1, 1
     ages, days = np.append(age[early], age[last]), np.append(day[early], stops[1])
-    seen = _Totals.of(ages, days, risk).before(age[early], day[early] + 1)
+    seen = Totals.of(ages, days, risk).before(age[early], day[early] + 1)
     return early, _share(seen), stops
 
 

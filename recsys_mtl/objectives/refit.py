@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from recsys_mtl.models.heads.hazard import daily_hazards
+
 MAX_STEP = 1.0
 """Logits per Newton step: far from the optimum a full step would overshoot."""
 
@@ -22,9 +24,8 @@ def newton_sums(z: Tensor, days: Tensor, events: Tensor) -> tuple[Tensor, Tensor
     Returns:
         Gradient float64[Q, J] and Hessian float64[J, Q, Q], to be added over batches.
     """
-    z, days = z.double(), days.double()
-    p_BQJ = torch.cat([torch.zeros_like(z[:, :1]), z], dim=1).softmax(1)[:, 1:]
-    expected_BQJ = days[:, None] * p_BQJ
+    p_BQJ = daily_hazards(z.double())
+    expected_BQJ = days.double()[:, None] * p_BQJ
     gradient = expected_BQJ.sum(0) - events.double().sum(0)
     hessian = torch.diag_embed(expected_BQJ.sum(0).T)
     return gradient, hessian - torch.einsum("bqj,brj->jqr", expected_BQJ, p_BQJ)

@@ -89,9 +89,9 @@ def calibration_floor(
     """Are about as many stops observed as expected?
 
     A first champion's interval passes inside the band 1 +- c, holds across its edge and is refused
-    outside. A successor is refused outside as well, unless the champion is as far from 1 on the
-    same rows: a margin of likelihood lets hazards drift a little every day, and nobody would stop
-    them. Across the edge it passes, so this costs an equal model next to no power.
+    outside. A successor is refused outside as well, unless the champion is at least as far from 1
+    on the same rows: a margin of likelihood lets hazards drift a little every day, and nobody would
+    stop them. Across the edge it passes, so this costs an equal model next to no power.
 
     Args:
         label: its name.

@@ -88,7 +88,7 @@ def train(
         for artifact in filter(None, (ingested, creatives)):
             _check_rows(artifact)
         make_dir(out)
-        loop = _run(loaded, _shards(loaded, ingested, creatives), out, report)
+        loop = _run(loaded, open_shards(loaded, ingested, creatives), out, report)
         entries = _results(loop, out)
         line = json.dumps({"rows_per_s": round(loop.rows_per_s), "step": loop.progress.step})
         atomic_write(out / "timing.jsonl", f"{line}\n".encode())
@@ -111,7 +111,7 @@ def _check_rows(ingested: Manifest) -> None:
         )
 
 
-def _shards(loaded: Loaded, ingested: Manifest, creatives: Manifest | None) -> Shards:
+def open_shards(loaded: Loaded, ingested: Manifest, creatives: Manifest | None) -> Shards:
     """Shards of the pipeline's sources, in batches of the layout of all."""
     config, layout = loaded.pipeline.creatives, loaded.layout
     if config is None or creatives is None:

@@ -92,9 +92,8 @@ class Learner:
             labels: labels and masks of training rows, float32[N, T] each.
         """
         parents, chain = self.layout.parents, self._config.chain
-        found = [step_counts(values, masks, parents, chain) for values, masks in labels]
-        reached, taken = (torch.stack(parts).sum(0) for parts in zip(*found, strict=True))
-        logits = base_rate_logits(reached, taken).tolist()
+        counts = _summed(step_counts(values, masks, parents, chain) for values, masks in labels)
+        logits = base_rate_logits(*counts).tolist()
         for head, logit in zip(self.model.dense_part.heads, logits, strict=True):
             cast(BinaryHead, head).start_at(logit)
 
@@ -103,9 +102,8 @@ class Learner:
         head, objective = self.model.dense_part.hazard, self._survival
         assert head is not None
         assert objective is not None
-        found = [objective.counts(batch.survival) for batch in batches if batch.survival]
-        at_risk, stops = (torch.stack(parts).sum(0) for parts in zip(*found, strict=True))
-        head.start_at(marginal_logits(at_risk, stops).float())
+        counts = _summed(objective.counts(batch.survival) for batch in batches if batch.survival)
+        head.start_at(marginal_logits(*counts).float())
 
     def refit_hazards(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Move the daily hazards' intercepts until as many stops are expected as were observed.
@@ -138,13 +136,11 @@ class Learner:
     def _newton_sums(
         self, objective: DailyObjective, batches: Iterable[Batch]
     ) -> tuple[Tensor, Tensor]:
-        found = [
+        return _summed(
             objective.newton_sums(outputs.hazard, batch.survival)
             for batch in batches
             if batch.survival and (outputs := self.model.outputs(batch)).hazard is not None
-        ]
-        gradient, hessian = (torch.stack(parts).sum(0) for parts in zip(*found, strict=True))
-        return gradient, hessian
+        )
 
     def rows(self, batch: Batch) -> Tensor:
         """Rows, or weights, that each loss is the mean of, float32[layout.output_names]."""
@@ -203,6 +199,12 @@ class Learner:
         for sequence in self.layout.sequences:
             owner |= sequence.fields
         return {owner[key] for key, count in counts.items() if count}
+
+
+def _summed(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Sums of the first and of the second of each pair."""
+    first, second = (torch.stack(parts).sum(0) for parts in zip(*pairs, strict=True))
+    return first, second
 
 
 def _counts(kjt: KeyedJaggedTensor) -> dict[str, int]:

@@ -9,6 +9,8 @@ import torch
 
 from recsys_mtl.artifacts.commit import read_table
 from recsys_mtl.artifacts.manifest import open_artifact
+from recsys_mtl.embeddings.state import plain_state
+from recsys_mtl.embeddings.tables import Embeddings
 from recsys_mtl.errors import IntegrityError
 from recsys_mtl.models.heads.hazard import daily_hazards
 from recsys_mtl.objectives.hazard import exposures
@@ -16,6 +18,7 @@ from recsys_mtl.registry.bundle import load_bundle
 from recsys_mtl.registry.read_outs import CURVE_DAYS, curve_column, stop_column
 from recsys_mtl.scoring.creatives import score_creatives
 from recsys_mtl.training import loop
+from recsys_mtl.training.job import open_shards, train_key
 from recsys_mtl.training.learner import Learner
 
 from .conftest import open_job
@@ -31,6 +34,11 @@ def scores(job, bundle):
     return score_creatives(job.loaded, bundle, "1", job.landmarks)
 
 
+@pytest.fixture(scope="module")
+def shards(job):
+    return open_shards(job.loaded, job.ingested, job.creatives)
+
+
 def test_both_tasks_learn(job):
     valid = job.history["valid"]
     assert set(valid) == {"click", "stop"}
@@ -40,14 +48,9 @@ def test_both_tasks_learn(job):
     assert job.history["valid_auc"]["click"][-1][1] > 0.58
 
 
-def test_an_ad_level_batch_trains_the_tables_that_both_read(job):
-    from recsys_mtl.batches.reader import EncodedShards
-    from recsys_mtl.embeddings.state import plain_state
-    from recsys_mtl.spec.layout import compile_layout
-
+def test_an_ad_level_batch_trains_the_tables_that_both_read(job, shards):
     loaded = job.loaded
-    own = compile_layout(loaded.spec, "creatives")
-    batch = next(EncodedShards(job.creatives, loaded.layout, own).batches("train", 4096))
+    batch = next(shards.second.batches("train", 4096))
     learner = Learner(loaded.pipeline, loaded.layout)
     before = plain_state(learner.tables)
     step = learner.step(batch)
@@ -60,15 +63,9 @@ def test_an_ad_level_batch_trains_the_tables_that_both_read(job):
     assert not read & {"hour", "advertiser"}
 
 
-def test_a_batch_of_clicks_looks_no_history_up(job):
-    from recsys_mtl.batches.reader import EncodedShards
-    from recsys_mtl.embeddings.tables import Embeddings
-    from recsys_mtl.spec.layout import compile_layout
-
-    loaded = job.loaded
-    own = compile_layout(loaded.spec, "impressions")
-    batch = next(EncodedShards(job.ingested, loaded.layout, own).batches("valid", 64))
-    embeddings = Embeddings(loaded.layout)
+def test_a_batch_of_clicks_looks_no_history_up(job, shards):
+    batch = next(shards.first.batches("valid", 64))
+    embeddings = Embeddings(job.loaded.layout)
     whole = embeddings(batch)
     embeddings.sequence_bags.forward = None
     found = embeddings(batch)
@@ -79,23 +76,14 @@ def test_a_batch_of_clicks_looks_no_history_up(job):
     assert not any(x.any() for x in sequence.fields.values())
     for name, pooled in whole.bags.items():
         torch.testing.assert_close(found.bags[name], pooled, rtol=0, atol=0)
-    creative = compile_layout(loaded.spec, "creatives")
-    other = next(EncodedShards(job.creatives, loaded.layout, creative).batches("valid", 64))
+    other = next(shards.second.batches("valid", 64))
     with pytest.raises(TypeError):
         embeddings(other)
 
 
-def test_the_head_of_stops_does_not_run_on_clicks(job):
-    from recsys_mtl.batches.reader import EncodedShards
-    from recsys_mtl.spec.layout import compile_layout
-
-    loaded = job.loaded
-    own = [compile_layout(loaded.spec, source) for source in loaded.sources]
-    click, stop = (
-        next(EncodedShards(made, loaded.layout, layout).batches("valid", 64))
-        for made, layout in zip((job.ingested, job.creatives), own, strict=True)
-    )
-    learner = Learner(loaded.pipeline, loaded.layout)
+def test_the_head_of_stops_does_not_run_on_clicks(job, shards):
+    click, stop = (next(own.batches("valid", 64)) for own in (shards.first, shards.second))
+    learner = Learner(job.loaded.pipeline, job.loaded.layout)
     learner.model.dense_part.hazard.forward = None
     losses, present = learner.losses(click)
     assert present.tolist() == [True, False]
@@ -139,8 +127,6 @@ def test_of_many_rows_the_refit_reads_the_same_sample_for_each_step(ads, tmp_pat
 
 
 def test_another_size_of_ad_level_batches_is_another_training(ads, job, tmp_path):
-    from recsys_mtl.training.job import train_key
-
     keys = {
         train_key(open_job(ads, tmp_path, flag).loaded, job.ingested, job.creatives)
         for flag in ("creatives.batch_rows=32", "creatives.batch_rows=128")
